@@ -1,5 +1,5 @@
-//! Log lines that wait to be written: bounded, in order, each whole. Counts the lines that find no room. Writes nothing
-//! itself and knows no clock.
+//! Log lines that wait to be written: bounded, in order, each whole. Counts the lines that are dropped. Writes
+//! nothing itself and reads no clock.
 
 use std::collections::VecDeque;
 
@@ -10,12 +10,12 @@ pub(super) struct Backlog {
     lines: VecDeque<Vec<u8>>,
     /// Bytes of the first line that were written already.
     written: usize,
-    /// Bytes of all lines that are left.
+    /// Bytes of all remaining lines.
     bytes: usize,
     dropped: Option<Dropped>,
 }
 
-/// The number of lines that found no room.
+/// The number of lines that were dropped because the backlog was full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dropped {
     pub(super) lines: u64,
@@ -23,7 +23,7 @@ pub(super) struct Dropped {
     pub(super) why: Errno,
 }
 
-/// At most so many bytes wait.
+/// The most bytes that wait.
 const CAPACITY: usize = 256 << 10;
 
 /// After a loss, lines are dropped until no more than this waits, so that one message covers many lost lines.
@@ -49,12 +49,12 @@ impl Backlog {
         }
     }
 
-    /// Takes the count of lost lines, if it is time to report it. `at_end`: there is no later time.
+    /// Takes the count of dropped lines, if it is time to report it. `at_end`: the program is ending.
     pub(super) fn take_dropped(&mut self, at_end: bool) -> Option<Dropped> {
         if self.bytes > ROOM_AGAIN && !at_end { None } else { self.dropped.take() }
     }
 
-    /// Writes lines until `write` takes no more. Returns whether anything was written, and why not everything was.
+    /// Writes lines until `write` takes no more. Returns whether anything was written, and the cause if lines remain.
     pub(super) fn flush(&mut self, mut write: impl FnMut(&[u8]) -> Result<usize, Errno>) -> (bool, Result<(), Errno>) {
         let mut has_progressed = false;
         while let Some(line) = self.lines.front() {
@@ -96,7 +96,7 @@ impl Backlog {
 mod tests {
     use super::*;
 
-    /// Writes to a pipe that has so many bytes of room.
+    /// Writes to a pipe with this free space.
     fn flush(backlog: &mut Backlog, mut room: usize) -> (String, bool, Result<(), Errno>) {
         let mut taken = Vec::new();
         let (has_progressed, result) = backlog.flush(|line| {

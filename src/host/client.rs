@@ -112,8 +112,9 @@ struct Shared {
     http: Http,
     dialer: Rc<Dialer>,
     limits: Limits,
+    /// Changed by calls, which share the client: the program has one thread, and no borrow outlives a statement.
     idle: RefCell<Vec<Idle>>,
-    /// The nodes that have answered once, so they use the protocol of their URL.
+    /// The nodes that have answered once, so they use the protocol of their URL. Changed by calls, like `idle`.
     answered: RefCell<HashSet<Endpoint>>,
 }
 

@@ -1,5 +1,5 @@
 //! A connection whose bytes are a protocol's own: made by `dialer`, then used to send and receive in turns that never
-//! wait. Owns the time limit for a peer that does not read. The protocol knows the meaning of the bytes and the time
+//! wait. Owns the time limit for a peer that does not read. The protocol interprets the bytes, and has the time
 //! limit of an answer.
 
 use std::mem;
@@ -246,7 +246,7 @@ mod tests {
             Bench { connection, received: Vec::new(), listener }
         }
 
-        /// Turns until something else than waiting comes of it.
+        /// Takes turns until the result is not `Wait`.
         fn turn(&mut self) -> Result<Progress, Cause> {
             let deadline = Instant::now() + Duration::from_secs(20);
             loop {
@@ -286,10 +286,10 @@ mod tests {
         let mut bench = Bench::new();
         let _server = bench.connected();
         let now = Instant::now();
-        // More than the kernel keeps for a peer that does not read.
+        // More than the kernel buffers for a peer that does not read.
         bench.connection.send(&vec![0; 12 << 20], now).unwrap();
         let due = bench.connection.due().unwrap();
-        // The peer's kernel has taken what it keeps once the queue no longer shrinks.
+        // When the queue no longer shrinks, the buffers of the kernel are full.
         let late = due + SEND_TIMEOUT * 100;
         let mut outcome = bench.connection.turn(late, 1, &mut Vec::new());
         for n in 1..100 {

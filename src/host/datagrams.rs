@@ -1,5 +1,5 @@
-//! Sends datagrams by UDP to a host that is found by the project's own DNS. Sends what the socket takes at once and
-//! drops the rest: datagrams may be lost anyway. What they say is not its business.
+//! Sends datagrams by UDP to a host, whose name the project's own resolver looks up. Sends as much as the socket
+//! takes at once and drops the rest: datagrams may be lost anyway. Does not interpret the content.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -9,13 +9,13 @@ use super::dns::{Found, Lookup, Query, Resolver};
 use super::wait::Interest;
 use crate::error::cause;
 
-/// A name is looked up again after this time, with the next datagrams.
+/// After this time the next datagrams cause a new lookup of the name.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// After a failed lookup nothing is looked up for this time.
+/// The pause after a failed lookup.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What may wait for a lookup, in bytes. More is dropped.
+/// The most bytes that wait for a lookup. More datagrams are dropped.
 const MOST_WAITING: usize = 64 * 1024;
 
 /// A receiver of datagrams.
@@ -23,7 +23,7 @@ const MOST_WAITING: usize = 64 * 1024;
 pub struct Datagrams {
     host: String,
     port: u16,
-    /// Connected, so that a refusal is heard.
+    /// Connected, so that the kernel reports a refusal.
     socket: Option<UdpSocket>,
     lookup: Option<Lookup>,
     /// When a name may be looked up again.
@@ -32,13 +32,13 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// Nothing is looked up before the first datagram.
+    /// The first datagram causes the first lookup.
     pub fn new(host: &str, port: u16) -> Datagrams {
         let host = host.to_owned();
         Datagrams { host, port, socket: None, lookup: None, stale: None, waiting: Vec::new() }
     }
 
-    /// Appends what is to be polled.
+    /// Appends the descriptors to poll.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         self.lookup.iter().for_each(|lookup| lookup.interests(out));
     }
@@ -51,7 +51,7 @@ impl Datagrams {
     /// Sends datagrams, or keeps them until the host is found.
     ///
     /// # Errors
-    /// The datagrams, or those of before, were not taken. The text is the cause.
+    /// These datagrams, or earlier ones, were not taken. The text is the cause.
     pub fn send<'a>(
         &mut self,
         datagrams: impl Iterator<Item = &'a [u8]>,
@@ -82,7 +82,7 @@ impl Datagrams {
     /// Continues the lookup.
     ///
     /// # Errors
-    /// The host is not found, or does not take the datagrams that waited.
+    /// The host was not found, or does not take the waiting datagrams.
     pub fn turn(&mut self, now: Instant) -> Result<(), String> {
         let Some(lookup) = &mut self.lookup else { return Ok(()) };
         let Some(found) = lookup.turn(now) else { return Ok(()) };

@@ -1,6 +1,6 @@
-//! Makes connections: looks up the name of a server, tries its addresses one after the other, and sets up TLS, in turns
-//! that never wait. Owns the time limits of these steps and the last addresses of each name. Does not know the meaning
-//! of the bytes.
+//! Makes connections: looks up the name of a server, tries its addresses one after the other, and sets up TLS, in
+//! turns that never wait. Owns the time limits of these steps and the last addresses of each name. Does not interpret
+//! the bytes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -76,9 +76,10 @@ pub struct Dialer {
     resolver: Resolver,
     limits: Limits,
     /// The last addresses of each name. They are used while the DNS fails, until a server says that the name is gone,
-    /// so that a failing DNS does not cut off a working server.
+    /// so that a failing DNS does not cut off a working server. Connections share the dialer and change the addresses;
+    /// a borrow ends with its statement.
     addresses: RefCell<HashMap<String, Vec<IpAddr>>>,
-    /// TLS has failed by other causes than time.
+    /// Whether TLS has failed by other causes than time. Connections share the dialer and set this.
     tls_failed: Cell<bool>,
 }
 
@@ -88,7 +89,7 @@ impl Dialer {
         Dialer { tls: Tls::new(tls), resolver, limits, addresses: RefCell::default(), tls_failed: Cell::new(false) }
     }
 
-    /// Whether TLS with a server has ever failed, but for lack of time: the server was reached.
+    /// Whether TLS with a server has ever failed by other causes than time, so that the server was reached.
     pub fn has_failed_at_tls(&self) -> bool {
         self.tls_failed.get()
     }
@@ -164,7 +165,7 @@ impl Dialer {
             let share = left / u32::try_from(rest.len() + 1).unwrap_or(u32::MAX);
             let until = now + share.max(LEAST_SHARE).min(left);
             let session = match dial.tls {
-                // Files that are of no use for TLS are no network that is away.
+                // Unusable TLS files do not mean that the network is down.
                 true => Some(self.tls.secure(&dial.host).inspect_err(|_| self.tls_failed.set(true))?),
                 false => None,
             };

@@ -1,5 +1,5 @@
 //! The environment that the program was started with, as bytes.
-//! Changes nothing: `process` sets the variables of children.
+//! Changes no variable: `process` sets those of children.
 
 use std::os::unix::ffi::OsStringExt;
 

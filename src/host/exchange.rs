@@ -1,6 +1,6 @@
 //! One HTTP request and its answer over a [`Link`], without waiting. The only file that uses ureq, whose `Agent::run`
-//! blocks. So it is run over recorded bytes: the first run writes the request down, and the loop sends it. When the
-//! head of an answer may be complete, ureq runs again: its "sent" bytes are compared and dropped, it reads the received
+//! blocks. So ureq runs over recorded bytes: the first run records the request, and the loop sends it. When the head
+//! of an answer may be complete, ureq runs again: its "sent" bytes are compared and dropped, it reads the received
 //! bytes, and its transport is kept for the body. Does not own names, addresses, deadlines, kept links or retries.
 
 use std::fmt;
@@ -22,8 +22,8 @@ use super::cause::Cause;
 use super::link::{Ends, Link, Received};
 use super::wait::Interest;
 
-/// The longest head, with interim answers before it, and the size of ureq's buffers: received bytes fit into ureq's input at
-/// once.
+/// The longest head, with interim answers before it, and the size of ureq's buffers: received bytes fit into ureq's
+/// input at once.
 pub const BUFFER: usize = 16 * 1024;
 
 /// Reads from the link, and reads by ureq, in one turn. An answer that comes byte by byte must not hold up the loop.
@@ -135,12 +135,13 @@ impl Http {
     }
 }
 
-/// A request in progress. Call [`Exchange::advance`] until the head has come, then [`Exchange::read`] until the body has
-/// ended, and poll in between.
+/// A request in progress. Call [`Exchange::advance`] until the head has come, then [`Exchange::read`] until the body
+/// has ended, and poll in between.
 pub struct Exchange {
     http: Http,
     request: Rc<Recorded>,
-    /// Shared with ureq's transport, which exists during a run and while the body is read.
+    /// Shared with ureq's transport, which exists during a run and while the body is read. ureq requires types that are
+    /// `Send` and `Sync`, so this is a mutex, although the program has one thread and the lock is always free.
     wire: Arc<Mutex<Wire>>,
     ends: Arc<Ends>,
     answer: Option<Answer>,
@@ -230,8 +231,8 @@ impl Exchange {
     /// Sends the request, and receives until the head has come. The head may come before the whole request is sent.
     ///
     /// # Errors
-    /// There will be no answer. [`Cause::Closed`] on a reused link without a byte of the answer mostly means that the server
-    /// closed the link while it was idle.
+    /// There will be no answer. [`Cause::Closed`] on a reused link without a byte of the answer mostly means that the
+    /// server closed the link while it was idle.
     pub fn advance(&mut self) -> Result<Advance, Cause> {
         let mut wire = lock(&self.wire);
         (wire.reads, wire.bytes) = (MOST_READS, BUFFER);
@@ -307,8 +308,8 @@ impl Exchange {
         outcome
     }
 
-    /// Returns the head, and the link for the next exchange if the answer has [`Received::Ended`] and both sides keep the
-    /// connection open.
+    /// Returns the head, and the link for the next exchange if the answer has [`Received::Ended`] and both sides keep
+    /// the connection open.
     pub fn finish(self) -> (Option<Head>, Option<Link>) {
         let head = self.answer.map(|answer| {
             // ureq has dropped its transport after it offered the connection.
@@ -412,8 +413,8 @@ impl Wire {
         (self.replayed, self.committed) = (0, true);
     }
 
-    /// Returns received bytes, then reads more, and continues to send the request. Before [`Wire::commit`] it does not read:
-    /// the next run would miss those bytes.
+    /// Returns received bytes, then reads more, and continues to send the request. Before [`Wire::commit`] it does not
+    /// read: the next run would miss those bytes.
     fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let kept = &self.received[self.replayed..];
         if !kept.is_empty() {
@@ -441,18 +442,19 @@ impl Wire {
     }
 }
 
-/// The first word of an answer that is not HTTP's. What follows may be the request itself, with secrets in it.
+/// The first word of an answer that is not HTTP. The rest may be an echo of the request, with secrets.
 fn foreign(answer: &[u8]) -> Option<String> {
-    /// What every answer begins with.
+    /// The beginning of every answer.
     const HTTP: &[u8] = b"HTTP/";
-    /// Bytes of the word.
+    /// The most bytes of the word that are shown.
     const SHOWN: usize = 20;
     let is_http = answer.iter().zip(HTTP).all(|(byte, want)| byte == want);
     let word = answer.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
     (!is_http).then(|| word[..word.len().min(SHOWN)].escape_ascii().to_string())
 }
 
-/// The connection that the next run of ureq gets. There is one thread, and the run takes it before it ends.
+/// The connection that the next run of ureq gets. The run takes the connection before it ends. A mutex for the reason
+/// that [`Exchange`] has.
 #[derive(Clone, Debug, Default)]
 struct Slot {
     next: Arc<Mutex<Option<End>>>,
@@ -525,8 +527,8 @@ impl Transport for Replay {
         Ok(n > 0)
     }
 
-    /// ureq calls this when an answer is complete and the connection could be reused: neither side closes it, and no bytes
-    /// are left over. The answer is no, so that ureq drops the transport and the link stays ours.
+    /// ureq calls this when an answer is complete and the connection could be reused: neither side closes it, and no
+    /// bytes are left over. The answer is no, so that ureq drops the transport and the link stays ours.
     fn is_open(&mut self) -> bool {
         if let End::Wire { wire, .. } = &self.end {
             let mut wire = lock(wire);
@@ -571,7 +573,7 @@ fn cause(error: &ureq::Error) -> Cause {
     }
 }
 
-/// There is one thread, and it never holds two locks at once.
+/// Never blocks: the program has one thread, which never holds two locks at once.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

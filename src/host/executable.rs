@@ -11,8 +11,8 @@ use super::read::beginning_of_file;
 use crate::error::cause;
 use crate::quote::quote;
 
-/// Bytes that are read to find an interpreter. The kernel looks at 256 bytes for `#!`, and linkers put the loader's name
-/// into the first page.
+/// Bytes that are read to find an interpreter. The kernel looks at 256 bytes for `#!`, and linkers put the loader's
+/// name into the first page.
 const BEGINNING: usize = 4096;
 
 /// The error of a failed start, with the name of the program and of the missing file. `Unsupported`: this machine
@@ -31,8 +31,8 @@ pub(super) fn explain(name: &OsStr, error: &io::Error) -> io::Error {
     io::Error::new(kind, missing.unwrap_or_else(|| format!("{shown}: {}", cause(error))))
 }
 
-/// Why a program cannot be started: it, its interpreter or its loader is missing, or it may not be executed. `None`: nothing
-/// is known that is in the way.
+/// Why a program cannot be started: it, its interpreter or its loader is missing, or it may not be executed. `None`: no
+/// obstacle is known.
 pub(super) fn obstacle(name: &OsStr) -> Option<String> {
     let search = std::env::var_os("PATH");
     if let Some(missing) = what_is_missing(name, search.as_deref()) {
@@ -43,12 +43,12 @@ pub(super) fn obstacle(name: &OsStr) -> Option<String> {
     if is_forbidden { what_is_forbidden(&path) } else { None }
 }
 
-/// The file has neither a `#!` nor a format that the kernel knows.
+/// The file has neither a `#!` nor a format of the kernel.
 fn is_no_program(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error())
 }
 
-/// The program that a shell runs first for a command; `None`: only a shell can tell.
+/// The program that a shell runs first for a command; `None`: only a shell can parse the command.
 pub(super) fn first_of(command: &OsStr) -> Option<OsString> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@:".contains(byte);
     let mut words = command.as_bytes().split(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
@@ -56,8 +56,8 @@ pub(super) fn first_of(command: &OsStr) -> Option<OsString> {
     word.iter().all(is_plain).then(|| OsStr::from_bytes(word).to_owned())
 }
 
-/// The interpreter or loader that a program needs and does not find. The shell's message does not name it: it says that
-/// the program itself was not found.
+/// The missing interpreter or loader of a program. The shell's message does not name it, and says that the program
+/// itself was not found.
 pub(super) fn missing_part(name: &OsStr) -> Option<String> {
     part(&find(name, std::env::var_os("PATH").as_deref())?).ok()?
 }
@@ -108,7 +108,7 @@ fn what_is_forbidden(path: &Path) -> Option<String> {
     }
 }
 
-/// The interpreter behind the `#!` of a script.
+/// The interpreter in the `#!` line of a script.
 fn script_interpreter(beginning: &[u8]) -> Option<Vec<u8>> {
     let line = beginning.strip_prefix(b"#!")?;
     let line = line.split(|byte| *byte == b'\n').next()?;
@@ -116,7 +116,8 @@ fn script_interpreter(beginning: &[u8]) -> Option<Vec<u8>> {
     Some(name.to_vec())
 }
 
-/// The loader of an ELF program: its PT_INTERP. The byte order is that of this machine, because other programs do not run.
+/// The loader of an ELF program: its PT_INTERP. The byte order is that of this machine, because other programs do not
+/// run.
 fn loader(beginning: &[u8]) -> Option<Vec<u8>> {
     const PT_INTERP: usize = 3;
     let number = |at: usize, length: usize| -> Option<usize> {

@@ -1,5 +1,5 @@
-//! Writes rendered text to its destination: compares, stages, renames. Nothing else writes files of the user. A file is
-//! replaced as a whole or not at all, if it can be replaced. Does not decide when. Works on descriptors, because
+//! Writes rendered text to its destination: compares, stages, renames. Nothing else writes files of the user. A file
+//! is replaced as a whole or not at all, if it can be replaced. Does not decide when. Works on descriptors, because
 //! another user who owns a directory may change it meanwhile.
 
 mod attributes;
@@ -63,8 +63,8 @@ pub struct Destination {
     pub known: KnownPermissions,
 }
 
-/// The permissions that a destination with a configured `mode` should have: those that it had when it was in sync, or was
-/// given. Later differences from them are drift.
+/// The permissions that a destination with a configured `mode` should have: those that it had when it was in sync, or
+/// was given. Later differences from them are drift.
 #[derive(Clone, Debug, Default)]
 pub struct KnownPermissions(Option<Permissions>);
 
@@ -99,7 +99,7 @@ pub enum Checked {
 }
 
 impl Destination {
-    /// A file that all may read and that the next start writes anew, so that nothing of it is synced.
+    /// A temporary file that all may read. The next start writes it again, so that it is not synced.
     pub fn passing(path: PathBuf) -> Destination {
         Destination {
             path,
@@ -125,9 +125,9 @@ impl Destination {
         self.compare_as(lstat(&self.path), content.len() as u64, |file| same_bytes(file, content))
     }
 
-    /// Whether the destination is as it was written, but for what the configuration leaves to others: owner and mode. If its
-    /// state is the last one, this is one system call. Else the content is read. A destination that cannot be read back is
-    /// never as it was written.
+    /// Whether the destination still has this content, and the configured owner and mode. If its state is the last one,
+    /// this is one system call; otherwise the content is read. The answer is false for a destination that cannot be
+    /// read back.
     pub fn still_has(&mut self, written: &mut Written) -> bool {
         if descriptor(&self.path).is_some() {
             return false;
@@ -145,7 +145,7 @@ impl Destination {
         is_same
     }
 
-    /// Compares with a content of that size. `meta` is that of the path, `has_content` reads the file.
+    /// Compares with a content of this size. `meta`: of the path. `has_content`: reads and compares the file.
     fn compare_as(
         &mut self,
         meta: rustix::io::Result<Stat>,
@@ -225,9 +225,9 @@ impl Destination {
         self.path.file_name().unwrap_or_default()
     }
 
-    /// Writes the result into a stage file beside the destination. Its name is `.NAME` and digits. It is created with mode
-    /// 0600 and then gets its owner and mode, so that a check command that runs as another user sees the final file. If no
-    /// file can be created there, and the destination is written in place, the stage is elsewhere.
+    /// Writes the result into a stage file beside the destination. Its name is `.NAME` and digits. It is created with
+    /// mode 0600 and then gets its owner and mode, so that a check command that runs as another user sees the final
+    /// file. If no file can be created there, and the destination is written in place, the stage is elsewhere.
     ///
     /// # Errors
     /// The file could not be written as a whole. No file is left.
@@ -329,8 +329,8 @@ impl Destination {
         .map_err(|(path, e)| format!("failed to create directory `{}`: {}", path.display(), cause(&e)))
     }
 
-    /// Installs the result: fsync, rename, fsync of the directory, as `durability` says. A destination that is a mount point
-    /// cannot be renamed over, and is written in place.
+    /// Installs the result: fsync, rename, fsync of the directory, as `durability` says. A destination that is a mount
+    /// point cannot be renamed over, and is written in place.
     ///
     /// Returns a warning if the file is installed but may not survive a power cut, or has lost attributes.
     ///
@@ -453,7 +453,7 @@ impl Destination {
 }
 
 impl KnownPermissions {
-    /// Whether the access control list differs from the last one in sync. The first one is taken as in sync.
+    /// Whether the access control list differs from the last one in sync. The first list counts as in sync.
     fn has_drifted(&mut self, file: &File) -> io::Result<bool> {
         let acl = attributes::acl(file)?;
         match &self.0 {
@@ -534,8 +534,8 @@ fn write_descriptor(number: u32, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Opens without waiting: a fifo without a reader is an error that is retried, and no hang. Opens without following: the
-/// device may have become a link.
+/// Opens without waiting: a fifo without a reader is an error that is retried, and no hang. Opens without following:
+/// the device may have become a link.
 fn open_and_write(place: &Place, content: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = openat(&place.dir, &place.name, flags, Mode::empty()).map_err(without_reader)?;

@@ -86,6 +86,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 struct Instance {
     /// The instance, opened by the first watch.
     fd: OnceCell<OwnedFd>,
+    /// Shared by all watches and changed by each: the program has one thread, and no borrow outlives a call.
     state: RefCell<State>,
 }
 
@@ -231,7 +232,7 @@ impl State {
         ids
     }
 
-    /// Replaces the places that affect a path. Returns the directories that no path leads through any more.
+    /// Replaces the places that affect a path. Returns the directories that no path leads through now.
     fn replace(&mut self, id: WatchId, before: Vec<Place>, after: &[Place]) -> Vec<Descriptor> {
         let mut left: Vec<Descriptor> = before.iter().map(|(descriptor, _)| *descriptor).collect();
         for (descriptor, name) in before {

@@ -1,6 +1,6 @@
-//! Filters in JavaScript: reads their files and runs each in an engine of its own, which is kept. A script sees In and
-//! Param, and nothing of the machine but its clock. The configuration names the files, and the limits of the render
-//! apply.
+//! Filters in JavaScript: reads their files and runs each in an engine of its own, which is kept. A script sees In
+//! and Param, and nothing of the machine but its clock. The configuration names the files, and the limits of the
+//! render apply.
 
 use std::cell::RefCell;
 use std::iter;
@@ -27,8 +27,8 @@ const LARGEST_SCRIPT: usize = 1 << 20;
 const MEMORY: usize = 64 << 20;
 /// The stack limit of a script's calls, in bytes.
 const STACK: usize = 256 << 10;
-/// QuickJS calls the interrupt handler once in so many jumps and calls (its JS_INTERRUPT_COUNTER_INIT). Each of them counts
-/// as a step of the render.
+/// QuickJS calls the interrupt handler once in so many jumps and calls (its JS_INTERRUPT_COUNTER_INIT). Each of them
+/// counts as a step of the render.
 const INTERRUPT_INTERVAL: u64 = 10_000;
 /// The cost of a call in steps, without its script: about 10 µs, in which a render makes that many.
 const CALL: u64 = 100;
@@ -37,8 +37,8 @@ const LONGEST: f64 = (MEMORY / 16) as f64;
 /// The nesting limit of lists and maps on their way in or out.
 const NESTING: usize = 200;
 
-/// Runs a script in a function of its own, so that its declarations end with the call. The text is in `arguments`, because
-/// the script would see any other name.
+/// Runs a script in a function of its own, so that its declarations end with the call. The text is in `arguments`,
+/// because the script would see any other name.
 const RUN: &str = "(function (In, Param) { return eval(arguments[2]); })";
 /// The class of an object, such as `[object Date]`. It is bound before a script can change the prototypes.
 const KIND: &str = "Function.prototype.call.bind(Object.prototype.toString)";
@@ -47,8 +47,8 @@ const KIND: &str = "Function.prototype.call.bind(Object.prototype.toString)";
 const ARRAYS: &str = include_str!("javascript/arrays.js");
 const ARRAYS_NAME: &str = "arrays.js";
 
-/// Reads filters, and returns what is wrong with them: a file cannot be read or is no JavaScript. The name of a filter is the
-/// name of its file without `.js`. One that is broken has its name, too, so that templates can be compiled.
+/// Reads filters, and returns the errors of those that cannot be read or are no JavaScript. The name of a filter is the
+/// name of its file without `.js`. A broken filter has its name, too, so that templates can be compiled.
 pub fn load(paths: &[PathBuf]) -> (Scripts, Vec<String>) {
     let (mut scripts, mut broken) = (Scripts::default(), Vec::new());
     for path in paths {
@@ -68,7 +68,7 @@ pub fn load(paths: &[PathBuf]) -> (Scripts, Vec<String>) {
 struct Filter {
     path: PathBuf,
     source: String,
-    /// Created by the first call.
+    /// Created by the first call. In a `RefCell`, because a template calls its filters by shared references.
     engine: RefCell<Option<Engine>>,
 }
 
@@ -131,12 +131,12 @@ struct Engine {
     watch: Rc<Watch>,
 }
 
-/// The state of the interrupt handler.
+/// The state of the interrupt handler. In cells, because the engine owns the handler while the call changes its state.
 #[derive(Default)]
 struct Watch {
     /// The meter of the render that the script runs in; set only while it runs.
     meter: RefCell<Option<Meter>>,
-    /// Why the script was ended.
+    /// Why the script was interrupted.
     end: RefCell<Option<String>>,
 }
 
@@ -182,8 +182,8 @@ impl Engine {
     fn run(&self, source: &str, env: &Env, value: &Value, argument: &Value) -> Result<Value, Failure> {
         self.watch.begin(&env.meter);
         self.watch.is_over(CALL);
-        // There is no job to run. But this call tells the engine the present stack pointer; the first call may have been
-        // deep in the stack.
+        // There is no job to run. But this call tells the engine the present stack pointer; the first call may have
+        // been deep in the stack.
         let ran = self.context.runtime().execute_pending_job();
         debug_assert!(ran.is_ok_and(|ran| !ran), "an engine with jobs is not kept");
         let result = self.context.with(|ctx| {
@@ -255,7 +255,7 @@ impl Watch {
         self.meter.replace(Some(meter.clone()));
     }
 
-    /// Returns why the script was ended, if it was.
+    /// Returns why the script was interrupted, if it was.
     fn finish(&self) -> Option<String> {
         self.meter.take();
         self.end.take()
@@ -391,7 +391,7 @@ const SPLIT: &str = "(function (t) { var u = []; for (var i = 0; i < t.length; i
 struct FromScript<'js> {
     kind: Function<'js>,
     size: Size,
-    /// What the values take until the result is accounted for as a whole.
+    /// The memory of the values, until the result is accounted for as a whole.
     held: Hold,
 }
 

@@ -1,7 +1,7 @@
 //! One connection to a server or a child, driven by the loop: a TCP or unix socket, optionally with TLS, or a pair of
 //! pipes. Connecting, the handshake, sending and receiving are turns that never wait; after each, [`Link::interests`]
-//! says what to poll for. Owns the descriptors, the TLS session, the bytes to send, and the reason of the end. Does not
-//! own names, deadlines and retries, and does not know the meaning of the bytes.
+//! says what to poll for. Owns the descriptors, the TLS session, the bytes to send, and the reason of the end. Does
+//! not own names, deadlines and retries, and does not interpret the bytes.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;

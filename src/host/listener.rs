@@ -1,5 +1,5 @@
 //! A small HTTP server in the loop: a listening TCP or unix socket, and requests for a few short texts. Bounded in
-//! everything: connections, their time, the size of a request. Knows no path; its caller makes the answers.
+//! everything: connections, their time, the size of a request. Its caller makes the answers to paths.
 
 use std::fs;
 use std::io;
@@ -27,10 +27,10 @@ const MOST_CONNECTIONS: usize = 16;
 /// New connections of one turn.
 const MOST_ACCEPTED: usize = 32;
 
-/// How long a connection may take, from its begin to the end of the answer.
+/// The time limit of a connection, from its beginning to the end of the answer.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// How long a client that has its answer may leave the connection open.
+/// The time limit for a client to close the connection after its answer.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A longer head of a request is refused.
@@ -39,7 +39,7 @@ const LONGEST_HEAD: usize = 8 * 1024;
 /// The number of bytes that are read from a connection in one turn.
 const PIECE: usize = 16 * 1024;
 
-/// How long no connection is accepted after the system had no descriptor or no memory for one.
+/// The pause before the next accept after the system had no descriptor or no memory for a connection.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The answer to a path.
@@ -80,18 +80,19 @@ struct Client {
 
 #[derive(Debug)]
 enum State {
-    /// What has come of the head of the request.
+    /// The received part of the head of the request.
     Reading(Vec<u8>),
     Writing {
         head: Vec<u8>,
         body: Rc<str>,
         sent: usize,
     },
-    /// The answer is sent. What still comes is read: closing before would throw the answer away.
+    /// The answer is sent. Further bytes of the client are read and dropped: closing with unread bytes would reset the
+    /// connection, and the client would lose the answer.
     Draining,
 }
 
-/// Whether a client stays.
+/// Whether a connection stays open.
 #[derive(PartialEq, Eq)]
 enum Next {
     Stay,
@@ -99,15 +100,15 @@ enum Next {
 }
 
 impl Listener {
-    /// Listens at a place.
+    /// Listens at an address or a path.
     ///
     /// # Errors
-    /// The place is in use, or the system refuses it. The text is the cause.
+    /// The address is in use, or the system refuses it. The text is the cause.
     pub fn open(place: &Listen) -> Result<Listener, String> {
         let (socket, file) = match place {
             Listen::Tcp(address) => (tcp(*address).map_err(|e| words(&e))?, None),
             Listen::All(port) => match tcp((Ipv6Addr::UNSPECIFIED, *port).into()) {
-                // A machine without IPv6.
+                // This machine has no IPv6.
                 Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {
                     (tcp((Ipv4Addr::UNSPECIFIED, *port).into()).map_err(|e| words(&e))?, None)
                 }
@@ -121,7 +122,7 @@ impl Listener {
         Ok(Listener { socket, file, clients: Vec::new(), paused_until: None })
     }
 
-    /// Appends the descriptors to poll. Ask before every poll: the descriptors change.
+    /// Appends the descriptors to poll. Called before every poll, because the descriptors change.
     pub fn interests<'a>(&'a self, out: &mut Vec<Interest<'a>>) {
         if self.paused_until.is_none() {
             out.push(Interest::read(self.socket.as_fd()));
@@ -137,8 +138,8 @@ impl Listener {
         self.clients.iter().map(|client| client.until).chain(self.paused_until).min()
     }
 
-    /// Accepts, reads and answers as far as that goes without waiting. `answer` is asked for the answer to a path,
-    /// without its query; `None`: there is no such path.
+    /// Accepts, reads and answers as far as possible without waiting. `answer`: returns the answer to a path without
+    /// its query; `None`: there is no such path.
     pub fn turn(&mut self, now: Instant, answer: &mut dyn FnMut(&str) -> Option<Answer>) {
         self.clients.retain_mut(|client| client.turn(now, answer) == Next::Stay);
         if self.paused_until.is_some_and(|until| until <= now) {
@@ -155,18 +156,17 @@ impl Listener {
                     self.paused_until = Some(now + PAUSE);
                     return;
                 }
-                // The client has left already, or its network has failed.
+                // The client has closed the connection already, or its network has failed.
                 Err(_) => {}
             }
         }
     }
 
-    /// Takes a connection in. Where there are too many, the one that has waited longest without a complete request
-    /// goes.
+    /// Adds a connection. If there are too many, the oldest one without a complete request is closed.
     fn add(&mut self, socket: OwnedFd, now: Instant, answer: &mut dyn FnMut(&str) -> Option<Answer>) {
         let state = State::Reading(Vec::new());
         let mut client = Client { socket, since: now, until: now + LONGEST, state };
-        // Mostly the request is there already.
+        // The request has usually arrived already.
         if client.turn(now, answer) == Next::Close {
             return;
         }
@@ -183,7 +183,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         let Some(SocketFile { path, identity }) = &self.file else { return };
         if identity_of(path).is_ok_and(|now| now == *identity) {
-            // A socket that stays is recognised as stale by the next start.
+            // If this fails, the next start recognises the socket as stale.
             let _ = fs::remove_file(path);
         }
     }
@@ -298,7 +298,7 @@ fn head_end(request: &[u8]) -> Option<usize> {
 fn tcp(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
-    // Connections of the process before must not hold the port.
+    // Connections of the previous process must not block the port.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
@@ -317,7 +317,7 @@ fn unix(path: &Path) -> Result<(OwnedFd, SocketFile), String> {
     };
     let socket = new()?;
     let bind_it = || {
-        // Readable and writable by owner and group from its first moment on.
+        // Owner and group can read and write from the first moment on.
         let before = rustix::process::umask(Mode::from_raw_mode(0o117));
         let bound = bind(&socket, &address);
         rustix::process::umask(before);
@@ -377,7 +377,7 @@ mod tests {
         (listener, address.try_into().unwrap())
     }
 
-    /// Turns until a condition holds.
+    /// Takes turns until a condition holds.
     fn turn_until(listener: &mut Listener, mut is_done: impl FnMut(&mut Listener) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !is_done(listener) {
@@ -389,7 +389,7 @@ mod tests {
         }
     }
 
-    /// What comes back for the bytes of a request.
+    /// The bytes of the response to a request.
     fn ask(listener: &mut Listener, mut client: impl Write + std::io::Read, request: &[u8]) -> String {
         // A refused request may be cut off while it is sent.
         let _ = client.write_all(request);
@@ -471,7 +471,7 @@ mod tests {
         fs::write(&path, "mine").unwrap();
         assert_eq!(Listener::open(&place).unwrap_err(), "the file there is no socket, and is kept");
         assert_eq!(fs::read(&path).unwrap(), b"mine");
-        // Of another program, which has taken the path meanwhile.
+        // Another program has taken the path in the meantime.
         fs::remove_file(&path).unwrap();
         let listener = Listener::open(&place).unwrap();
         fs::remove_file(&path).unwrap();

@@ -1,6 +1,5 @@
-//! The lock files of `--lock` and of `status_file`: opens, creates and locks it, without waiting. It stays when it is
-//! released: a process that waits for the lock would have it open. How long to wait for it is decided in
-//! `daemon/gate.rs`.
+//! The lock files of `--lock` and of `status_file`: opens, creates and locks them, without waiting. A lock file stays
+//! after its release, because a waiting process has it open. `daemon/gate.rs` decides how long to wait.
 
 use std::fs::{self, File};
 use std::io;
@@ -25,7 +24,7 @@ impl LockFile {
     /// # Errors
     /// The file cannot be opened or locked, or is no regular file.
     pub fn take(path: &Path, mode: u32) -> Result<Option<LockFile>, String> {
-        /// A file that is replaced this often will be replaced again.
+        /// After so many attempts the file is probably replaced all the time.
         const ATTEMPTS: usize = 100;
         let failed =
             |what: &str, e: io::Error| format!("failed to {what} lock file `{}`: {}", path.display(), cause(&e));

@@ -1,5 +1,5 @@
-//! Writes log lines to standard error, and keeps them while its reader is slow. Owns the level, the format and the time
-//! stamp; `log` formats lines. An update never waits for the reader of the log.
+//! Writes log lines to standard error, and keeps them while its reader is slow. Owns the level, the format and the
+//! time stamp; `log` formats lines. An update never waits for the reader of the log.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -18,10 +18,12 @@ use crate::log::{Format, Level, Line, Stamp};
 use crate::template::World;
 
 /// Writes log lines. Lines that standard error does not take at once wait here, at most 256 KB. The loop calls
-/// [`Logger::flush`] when [`Logger::interest`] or [`Logger::due`] say so. Dropping the logger waits for the reader for a
-/// moment.
+/// [`Logger::flush`] when [`Logger::interest`] or [`Logger::due`] say so. Dropping the logger waits for the reader for
+/// a moment.
 #[derive(Debug)]
 pub struct Logger {
+    /// Changed by a reload of the configuration. All parts share the logger, so that this and `waiting` are in cells;
+    /// no borrow outlives a call.
     form: Cell<(Level, Format)>,
     machine: Rc<Machine>,
     stderr: Stderr,
@@ -36,7 +38,7 @@ struct Waiting {
     backlog: Backlog,
     /// Why the lines wait; `None`: no line waits.
     blocked: Option<Blocked>,
-    /// How long lines that find no room may still wait for the reader. Refilled when all lines are written.
+    /// The time that lines may still wait for the reader when the backlog is full. Refilled when all lines are written.
     credit: Duration,
     pause: Duration,
 }
@@ -57,7 +59,7 @@ enum Until {
     NextLine,
 }
 
-/// A slow reader gets this time, so that a burst of lines is not lost. A reader that has stopped costs this time once.
+/// The time for a slow reader, so that a burst of lines is not lost. A reader that has stopped costs this time once.
 const CREDIT: Duration = Duration::from_millis(100);
 
 /// The pause between two attempts if no event reports that writing is possible.
@@ -113,7 +115,7 @@ impl Logger {
         }
     }
 
-    /// What the loop polls for while lines wait. [`Logger::flush`] is to be called then, or at [`Logger::due`].
+    /// The descriptor to poll while lines wait. [`Logger::flush`] is called when it is ready, or at [`Logger::due`].
     pub fn interest(&self) -> Option<Interest<'_>> {
         self.waiting.borrow().is_blocked_until_writable().then(|| Interest::write(self.stderr.fd()))
     }
@@ -249,7 +251,7 @@ impl Waiting {
     }
 }
 
-/// The line about lost lines. It is shown at every level, because lines of that level were lost.
+/// The line about dropped lines. It is shown at every level, because lines of that level were dropped.
 fn line_about(dropped: Dropped) -> Line {
     let what = if dropped.lines == 1 { "log line was" } else { "log lines were" };
     let why = match dropped.why {

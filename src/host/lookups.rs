@@ -1,6 +1,6 @@
-//! The names that the templates of one update look up: answers, open questions, and lookups in progress. A render that
-//! needs an unknown name continues without it; its result is dropped, and the render is repeated when all names are
-//! known. Renders nothing.
+//! The names that the templates of one update look up: answers, open questions, and lookups in progress. A render
+//! that needs an unknown name continues without it; its result is dropped, and the render is repeated when all names
+//! are known. Renders nothing.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};

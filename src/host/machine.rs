@@ -1,5 +1,5 @@
-//! The machine as configuration and templates see it: files, environment, clock, time zone, names. Only reads; `files`
-//! writes.
+//! The machine as configuration and templates see it: files, environment, clock, time zone, names. Only reads;
+//! `files` writes.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
@@ -36,7 +36,8 @@ const LARGEST_TEMPLATE: usize = 64 << 20;
 /// Larger than the rules of any zone: the largest file of tzdata has 4 KB.
 const LARGEST_ZONE: usize = 128 << 10;
 
-/// The real machine.
+/// The real machine. The units share it, and templates read it by shared references, so that its state is in cells. The
+/// program has one thread, and no borrow outlives a call.
 #[derive(Debug)]
 pub struct Machine {
     zone: OnceCell<TimeZone>,
@@ -109,7 +110,7 @@ impl config::Source for Machine {
         if !self.config_was_read.replace(true) {
             return whole_stream(path, LARGEST_CONFIG, &*self.signals);
         }
-        // While the loop runs, no writer is waited for. Pipes were read at the start.
+        // The loop waits for no writer. Pipes were read at the start.
         let meta = fs::metadata(path)?;
         match meta.is_file() || meta.is_dir() {
             true => whole_file(path, LARGEST_CONFIG),

@@ -1,5 +1,5 @@
 //! Reports the state of the program to systemd by the protocol sd_notify(3): one datagram a message to the socket in
-//! NOTIFY_SOCKET. Does nothing without that variable. Knows nothing of resources; never waits and never logs.
+//! NOTIFY_SOCKET. Does nothing without that variable. Does not depend on resources; never waits and never logs.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -22,7 +22,7 @@ pub struct Notify {
     to: Option<Supervisor>,
 }
 
-/// The state of the program, as systemd distinguishes it.
+/// The state of the program, for systemd.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// Whether every resource has had its first complete update.
@@ -75,7 +75,7 @@ struct Unsent {
 /// The pause before the first new attempt; it doubles each time.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(64);
-/// Signs of life are not sent more often than this, whatever systemd asks for.
+/// The shortest interval of signs of life, even if systemd requests more.
 const SHORTEST_WATCH: Duration = Duration::from_millis(10);
 /// In bytes. systemd drops a datagram of more than 4096.
 const LONGEST_STATUS: usize = 1000;
@@ -84,7 +84,7 @@ impl Notify {
     /// Reads NOTIFY_SOCKET.
     ///
     /// # Errors
-    /// The socket cannot be used; the text says why. systemd would wait in vain.
+    /// The socket cannot be used. The text is the cause. systemd would wait in vain.
     pub fn from_environment() -> Result<Notify, String> {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Ok(Notify::default());
@@ -103,8 +103,8 @@ impl Notify {
         watchdog.into_iter().chain(again).min()
     }
 
-    /// Called in every turn of the loop, so that signs of life stop when the loop hangs. `readiness` is only called if there
-    /// is a socket. Returns a warning once if the socket is missing.
+    /// Called in every turn of the loop, so that signs of life stop when the loop hangs. `readiness` is only called if
+    /// there is a socket. Returns a warning once if the socket is missing.
     pub fn turn(&mut self, now: Instant, readiness: impl FnOnce() -> Readiness) -> Option<String> {
         let to = self.to.as_mut()?;
         let sent = match to.may_send(now) {
@@ -116,10 +116,10 @@ impl Notify {
         is_news.then(|| failed(&to.name, &error))
     }
 
-    /// The configuration is about to be read again. The end of it is reported by [`Notify::turn`].
+    /// The configuration is about to be read again. [`Notify::turn`] reports the end of the reload.
     pub fn reloading(&mut self) {
         let Some(to) = &mut self.to else { return };
-        // systemd tells reloads apart by this time, in microseconds of the monotonic clock.
+        // systemd identifies a reload by this time, in microseconds of the monotonic clock.
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
         to.reported = ReportedState::Busy;
@@ -214,7 +214,7 @@ fn one_line(text: &str) -> String {
     without_controls(cut(text, LONGEST_STATUS)).collect()
 }
 
-/// The address that NOTIFY_SOCKET means: a path, or a name in the abstract namespace behind an `@`.
+/// The address that NOTIFY_SOCKET means: a path, or `@` and a name in the abstract namespace.
 fn address(name: &[u8]) -> io::Result<SocketAddr> {
     match name {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
@@ -223,7 +223,7 @@ fn address(name: &[u8]) -> io::Result<SocketAddr> {
     }
 }
 
-/// How often to say that we live: twice in the time that is allowed.
+/// The interval of signs of life: half of the time that systemd allows.
 fn watchdog() -> Option<Duration> {
     let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
     // The variable may be meant for a shell that ran before this program.

@@ -27,7 +27,7 @@ pub struct PidFile {
 #[derive(Debug)]
 pub struct Taken(String);
 
-/// Why the file is not ours.
+/// Why the file was not written.
 enum Failure {
     Taken(Taken),
     Other(String),
@@ -86,16 +86,17 @@ impl Drop for PidFile {
 
 /// Opens the file at the path, or creates it, and locks it.
 fn lock(path: &Path, logger: &Logger) -> Result<File, Failure> {
-    /// A file that is replaced this often will be replaced again.
+    /// After so many attempts the file is probably replaced all the time.
     const ATTEMPTS: usize = 100;
     let shown = path.display();
     let failed = |what: &str, e: io::Error| format!("failed to {what} pid file `{shown}`: {}", cause(&e));
     for _ in 0..ATTEMPTS {
         let file = open_or_create(path, 0o644).map_err(|e| Failure::Other(failed("open", e)))?;
-        // The lock is flock's: a lock of fcntl would end when any descriptor of the file is closed, and a template that
-        // reads the file does that. flock needs only the right to read; docs/operation.md says what follows from that.
+        // By flock: a lock by fcntl would end when any descriptor of the file is closed, for example by a template that
+        // reads the file. flock needs only the right to read; docs/operation.md describes the consequence.
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // The earlier owner may have removed the file between the two calls. Then the lock is on a file without a name.
+            // The earlier owner may have removed the file between the two calls. Then the lock is on a file without a
+            // name.
             Ok(()) if is_at(&file, path) => return Ok(file),
             Ok(()) | Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -138,8 +139,8 @@ fn write(file: File, path: &Path) -> Result<File, Failure> {
 /// Removes the file that the path leads to. A link stays, as with the `dst` of a template.
 fn remove(file: &File, path: &Path) {
     if fs::canonicalize(path).and_then(fs::remove_file).is_err() {
-        // The file cannot be removed and is emptied instead. If that fails too, the file has no lock any more, and the next
-        // start takes it over.
+        // The file cannot be removed and is emptied instead. If that fails too, the file has no lock any more, and the
+        // next start takes it over.
         let _ = file.set_len(0);
     }
 }

@@ -70,8 +70,9 @@ pub fn shell() -> Shell {
     }
 }
 
-/// Starts a command in a process group of its own, with our environment and working directory: by `/bin/sh -c`, or without a
-/// shell by its words. The command has to end within `limit`. It inherits a descriptor if its text refers to one.
+/// Starts a command in a process group of its own, with our environment and working directory: by `/bin/sh -c`, or
+/// without a shell by its words. The command has to end within `limit`. It inherits a descriptor if its text refers to
+/// one.
 ///
 /// # Errors
 /// The program does not exist; memory or process ids are used up.
@@ -108,11 +109,11 @@ pub struct Piped {
     pub input: OwnedFd,
 }
 
-/// Starts a program without arguments in a process group of its own, with our environment, working directory and standard
-/// error.
+/// Starts a program without arguments in a process group of its own, with our environment, working directory and
+/// standard error.
 ///
 /// # Errors
-/// No such program, which is named; no memory, no process.
+/// The program does not exist; memory or process ids are used up.
 pub fn start_piped(path: &Path) -> io::Result<Piped> {
     let (stdin, input) = io::pipe()?;
     let (output, stdout) = io::pipe()?;
@@ -182,8 +183,8 @@ fn plain_text(word: &Word) -> String {
     texts.collect()
 }
 
-/// If words contain command substitutions: a script that runs these and then becomes the program by exec, so that only the
-/// child waits for them.
+/// If words contain command substitutions: a script that runs these and then becomes the program by exec, so that only
+/// the child waits for them.
 fn script(command: &[Word]) -> Option<OsString> {
     let mut outputs = String::new();
     let mut line = String::from("exec");
@@ -222,14 +223,15 @@ fn in_quotes(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Makes the kernel hand over orphaned descendants, as it does for process 1. In a container no other process would reap
-/// them, and the end of a process group could not be seen.
+/// Makes the kernel hand over orphaned descendants, as it does for process 1. In a container no other process would
+/// reap them, and the end of a process group could not be seen.
 pub fn adopt_orphans() {
     // Old kernels do not support it. Then orphans go to process 1.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
-/// Sends a signal, given by its number, to a child that was not reaped yet: its process id cannot belong to another process.
+/// Sends a signal, given by its number, to a child that was not reaped yet: its process id cannot belong to another
+/// process.
 pub fn signal(child: Pid, number: i32) {
     if let Some(signal) = signal_of(number) {
         // The only failure is a lack of permission: the child has changed its user. Then it misses its time limit.
@@ -242,8 +244,8 @@ fn signal_of(number: i32) -> Option<Signal> {
     const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
     Signal::from_named_raw(number).or_else(|| {
         #[allow(unsafe_code)]
-        // SAFETY: the kernel has these signals, and sending one to another process changes no state of ours. The signals
-        // that the C library reserves are below; musl also reserves 34, for threads, of which there are none.
+        // SAFETY: the kernel has these signals, and sending one to another process changes no state of ours. The
+        // signals that the C library reserves are below; musl also reserves 34, for threads, of which there are none.
         let real_time = |number| unsafe { Signal::from_raw_unchecked(number) };
         REAL_TIME.contains(&number).then(|| real_time(number))
     })
@@ -294,8 +296,8 @@ impl Termination {
     }
 
     /// Sends no signal to a child that was asked to end in its own way, unless it is still running after `grace`.
-    /// SIGTERM follows then, and SIGKILL after the same time. `output`, which is non-blocking, is the pipe with its further
-    /// output.
+    /// SIGTERM follows then, and SIGKILL after the same time. `output`, which is non-blocking, is the pipe with its
+    /// further output.
     pub fn after_closing_message(
         target: SignalTarget,
         output: Option<OwnedFd>,
@@ -424,7 +426,7 @@ pub enum Escalation {
 }
 
 impl Escalation {
-    /// The text for the log.
+    /// The line for the log.
     pub fn line(self, pid: Pid) -> Line {
         let line = match self {
             Escalation::Killed => Line::new(Level::Warn, "process did not end in time, killing it"),
@@ -526,7 +528,8 @@ impl Command {
         }
     }
 
-    /// Reads the output so far, at most the capacity of a pipe: a command that writes without end must not hold up the loop.
+    /// Reads the output so far, at most the capacity of a pipe: a command that writes without end must not hold up the
+    /// loop.
     pub fn drain(&mut self) {
         const PIPE: usize = 64 * 1024;
         let mut buffer = [0; 4096];
@@ -568,7 +571,7 @@ impl Exit {
         (self.status.exit_status() != Some(0)).then(|| self.how())
     }
 
-    /// As a shell reports it: 128 and the number of the signal, if a signal ended the child.
+    /// The exit status, as a shell reports it: 128 and the number of the signal, if a signal ended the child.
     pub fn shell_status(&self) -> u8 {
         let signal = self.status.terminating_signal().map(|signal| 128 + signal);
         let status = self.status.exit_status().or(signal);
@@ -580,7 +583,7 @@ impl Exit {
         matches!(self.status.exit_status(), Some(126 | 127))
     }
 
-    /// The status in words, for the log.
+    /// The status as a text, for the log.
     pub fn how(&self) -> String {
         match (self.status.exit_status(), self.status.terminating_signal()) {
             (Some(status), _) => format!("exited with status {status}"),

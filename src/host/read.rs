@@ -1,5 +1,5 @@
-//! Reads whole files up to a size that fits a small machine.
-//! Waits for nothing but the writer of a configuration.
+//! Reads whole files, up to a size that fits a small machine.
+//! Waits only for the writer of a configuration.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -17,7 +17,7 @@ use crate::error::cause;
 pub fn whole_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let (file, meta) = open_regular(path)?;
     let mut content = Vec::with_capacity(limit.min(usize::try_from(meta.len()).unwrap_or(limit)));
-    // One byte more than the limit tells a file that is too large. Files of /proc report a size of 0.
+    // One byte more than the limit is read to detect a file that is too large. Files of /proc report a size of 0.
     file.take(limit as u64 + 1).read_to_end(&mut content)?;
     match content.len() > limit {
         true => Err(io::Error::other(format!("larger than the limit of {limit} bytes"))),
@@ -25,7 +25,7 @@ pub fn whole_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     }
 }
 
-/// At most so many bytes from the beginning of a regular file.
+/// At most this many bytes from the beginning of a regular file.
 pub(super) fn beginning_of_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open_regular(path)?.0.take(limit as u64).read_to_end(&mut content)?;
@@ -46,8 +46,8 @@ fn open_regular(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, meta))
 }
 
-/// The bytes of a regular file or a pipe (`-config <(...)`). Waits for the writer of a pipe until the program is asked to
-/// end. More than `limit` bytes are an error.
+/// The bytes of a regular file or a pipe (`-config <(...)`). Waits for the writer of a pipe until the program is asked
+/// to end. More than `limit` bytes are an error.
 pub fn whole_stream(path: &Path, limit: usize, wake: &dyn Wake) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);

@@ -1,5 +1,5 @@
-//! Signals, by a pipe that wakes the loop. No other file installs handlers. The signal mask is not changed, so children
-//! start with the mask that this program was started with.
+//! Signals, by a pipe that wakes the loop. No other file installs handlers. The signal mask is not changed, so
+//! children start with the mask that this program was started with.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,6 +21,7 @@ use super::wait::Wake;
 #[derive(Debug)]
 pub struct Signals {
     pipe: UnixStream,
+    /// In cells, because the loop and every interruptible read share the signals. No borrow outlives a call.
     arrived: RefCell<Arrived>,
     /// SIGTERM or SIGINT arrived while a read or a render was in progress, and stopped it.
     stopped: Cell<bool>,
@@ -52,7 +53,7 @@ pub enum Signal {
     Other(i32),
 }
 
-/// SIGUSR1: prints the metrics of inmem, where they are kept.
+/// SIGUSR1: prints the metrics of inmem, if that is configured.
 pub const USER_1: i32 = SIGUSR1;
 
 /// The highest signal number of Linux.
@@ -73,8 +74,8 @@ pub fn broke_a_pipe() {
 const LEFT_ALONE: [i32; 7] = [SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGKILL, SIGSTOP];
 
 impl Signals {
-    /// Installs a handler for every signal that can be caught. The kernel drops signals without a handler for process 1, and
-    /// kills other processes by them.
+    /// Installs a handler for every signal that can be caught. The kernel drops signals without a handler for process
+    /// 1, and kills other processes by them.
     ///
     /// # Errors
     /// The pipe cannot be created, or a necessary signal is blocked by the mask that the program was started with.
@@ -98,8 +99,8 @@ impl Signals {
         }
         let arrived = RefCell::new(Arrived { handlers, fetched: Numbers::default() });
         let signals = Rc::new(Signals { pipe, arrived, stopped: Cell::new(false) });
-        // This reference is leaked: the handlers stay until the process ends. If the pipe were closed before they were gone,
-        // a handler would write to a closed pipe. That raises SIGPIPE, whose handler writes again, without end.
+        // This reference is leaked: the handlers stay until the process ends. If the pipe were closed before they were
+        // gone, a handler would write to a closed pipe. That raises SIGPIPE, whose handler writes again, without end.
         std::mem::forget(Rc::clone(&signals));
         Ok(signals)
     }

@@ -1,6 +1,5 @@
-//! The directory of `state_dir`: one process has it, and its files are opened relative to its descriptor. Reads and
-//! replaces files, large ones piece by piece. What they hold is in `state`, and what is done about a failure in
-//! `daemon/state_files.rs`.
+//! The directory of `state_dir`: one process locks it, and its files are opened relative to its descriptor. Reads and
+//! replaces files, large ones in pieces. `state` has their formats, and `daemon/state_files.rs` handles failures.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -19,7 +18,7 @@ use super::files::open_regular;
 use crate::error::cause;
 use crate::state::MOST_BYTES;
 
-/// A directory that is ours and locked. Dropping it releases the lock.
+/// A directory that belongs to us and is locked. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
@@ -27,7 +26,7 @@ pub struct StateDir {
     _lock: File,
 }
 
-/// A file that was opened to be compared piece by piece.
+/// A file that is compared in pieces.
 #[derive(Debug)]
 pub struct OldFile {
     file: File,
@@ -55,7 +54,7 @@ impl OldFile {
         }
     }
 
-    /// Whether nothing more follows.
+    /// Whether the file ends here.
     ///
     /// # Errors
     /// Those of the system.
@@ -63,7 +62,7 @@ impl OldFile {
         Ok(self.file.read(&mut [0])? == 0)
     }
 
-    /// Replaces a few bytes in place, for a crash of the process all of them or none.
+    /// Replaces a few bytes in place. After a crash of the process all of them are replaced, or none.
     ///
     /// # Errors
     /// Those of the system.
@@ -72,11 +71,12 @@ impl OldFile {
     }
 }
 
-/// The new content of a file on its way. Until it is installed, the old content stays; dropping it removes it.
+/// The new content of a file, in a temporary file. The old content stays until the new one is installed. Dropping it
+/// removes the temporary file.
 #[derive(Debug)]
 pub struct NewFile {
     dir: Rc<StateDir>,
-    /// The name that it will have.
+    /// The final name.
     name: String,
     file: File,
     is_installed: bool,
@@ -91,7 +91,7 @@ impl NewFile {
         self.file.write_all(bytes)
     }
 
-    /// Waits until what was appended so far is on the disk.
+    /// Waits until the appended bytes are on the disk.
     ///
     /// # Errors
     /// Those of the disk.
@@ -113,7 +113,7 @@ impl NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         if !self.is_installed {
-            // The next one that is begun removes it otherwise.
+            // If this fails, the next temporary file replaces it.
             let _ = self.dir.remove(&temporary(&self.name));
         }
     }
@@ -147,7 +147,7 @@ impl StateDir {
         Ok(StateDir { path: path.to_owned(), dir, _lock: lock })
     }
 
-    /// Whether it is the one at this path, as the configuration spells it.
+    /// Whether the directory is at this path, as the configuration spells it.
     pub fn is_at(&self, path: &Path) -> bool {
         self.path == path
     }
@@ -175,14 +175,14 @@ impl StateDir {
         Ok(Some(content))
     }
 
-    /// The names of all files, but for the lock.
+    /// The names of all files except the lock.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.dir)? {
-            // What is no text is no file of remco's.
+            // A name that is no text belongs to no file of remco.
             names.extend(
                 entry?.file_name().to_str().ok().filter(|name| ![".", "..", LOCK].contains(name)).map(str::to_owned),
             );
@@ -231,7 +231,7 @@ impl StateDir {
     /// The file for the new content cannot be created.
     pub fn begin(self: &Rc<Self>, name: &str) -> io::Result<NewFile> {
         let new = temporary(name);
-        // One that a crash has left. No other process writes here.
+        // A file with this name is left from a crash, because no other process writes here.
         self.remove(&new)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(openat(&self.dir, &*new, flags, Mode::RUSR | Mode::WUSR)?);
@@ -261,8 +261,8 @@ impl StateDir {
     }
 }
 
-/// Why a directory cannot be the one of `state_dir`; `None`: nothing is known that is in the way. Creates nothing, and
-/// takes no lock: another process may use it.
+/// Why a directory cannot be used as `state_dir`; `None`: no obstacle is known. Creates nothing, and takes no lock,
+/// because another process may use the directory.
 pub fn obstacle(path: &Path) -> Option<String> {
     match opened(path) {
         Ok(dir) => refused(&dir, path).unwrap_or_else(|e| Some(cause(&e))),
@@ -287,7 +287,7 @@ fn opened(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-/// Why the directory is not used: it is not ours alone.
+/// Why the directory is not used: other users may have access.
 fn refused(dir: &OwnedFd, path: &Path) -> io::Result<Option<String>> {
     let (meta, ours) = (fstat(dir)?, geteuid().as_raw());
     if meta.st_uid != ours {
@@ -354,7 +354,7 @@ mod tests {
         let folder = Folder::new();
         let dir = Rc::new(StateDir::open(&folder.path("state")).unwrap());
         assert!(dir.read("a").unwrap().is_none());
-        // What a crash has left is no obstacle, nor is a link that leads out.
+        // Files of a crash are no obstacle, and neither is a link to the outside.
         fs::write(folder.path("state/a.new"), "half").unwrap();
         dir.write("a", b"one").unwrap();
         fs::write(folder.path("victim"), "kept").unwrap();

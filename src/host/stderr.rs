@@ -18,7 +18,7 @@ pub(super) struct Stderr {
     is_terminal: bool,
 }
 
-/// How a write avoids to block.
+/// How a write avoids blocking.
 #[derive(Debug)]
 enum Method {
     /// A pipe or a terminal with an open file description of our own, which is non-blocking.
@@ -27,8 +27,8 @@ enum Method {
     Socket,
     /// A regular file or a device: a write takes the bytes or fails.
     Direct,
-    /// A pipe or a terminal that could not be opened again (no /proc, or another user's): polled before each write of at
-    /// most `most` bytes. If a child writes in between, the write may block.
+    /// A pipe or a terminal that could not be opened again (no /proc, or another user's): polled before each write of
+    /// at most `most` bytes. If a child writes in between, the write may block.
     Polled { most: usize },
 }
 
@@ -55,7 +55,8 @@ impl Stderr {
     /// Writes a line or its beginning. Returns the number of bytes that were taken.
     ///
     /// # Errors
-    /// `AGAIN`: the reader is too slow, or the terminal stops background programs. Otherwise those of write(2) and send(2).
+    /// `AGAIN`: the reader is too slow, or the terminal stops background programs. Otherwise those of write(2) and
+    /// send(2).
     pub(super) fn write(&self, line: &[u8]) -> Result<usize, Errno> {
         if self.is_terminal && write::is_refused_by_terminal(self.shared.as_fd()) {
             return Err(Errno::AGAIN);

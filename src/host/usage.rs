@@ -1,11 +1,11 @@
-//! What the process uses of the machine, and the name of the machine, from /proc. Without /proc most of it is unknown.
-//! Keeps nothing.
+//! The resources of the machine that the process uses, and the name of the machine, from /proc. Without /proc most of
+//! the figures are unknown. Keeps no state.
 
 use std::fs;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What the process uses; `None`: unknown.
+/// The resources that the process uses; `None`: unknown.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// Resident memory.
@@ -22,7 +22,7 @@ pub fn now() -> Usage {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kilobytes =
         status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
-    // One of them lists the folder.
+    // One of them is open to list the folder.
     let descriptors = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1));
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Usage {

@@ -1,4 +1,4 @@
-//! Waiting: the loop's poll(2), and the interruption of a read that waits within a turn.
+//! Waiting: the poll(2) of the loop, and the interruption of a read that waits within a turn.
 //! Reports readiness; reads nothing.
 
 use std::fmt::Debug;
@@ -11,18 +11,19 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 pub trait Wake: Debug {
     /// Readable when a signal has arrived.
     fn fd(&self) -> BorrowedFd<'_>;
-    /// Called before every wait and when `fd` is readable. Drains `fd`. Returns whether to abort; once true, it stays true.
+    /// Called before every wait and when `fd` is readable. Drains `fd`. Returns whether to abort; once true, it stays
+    /// true.
     fn woken(&self) -> bool;
 }
 
-/// A descriptor and what it is polled for. Errors and hang-ups are always reported.
+/// A descriptor, and the events to poll for. Errors and hang-ups are always reported.
 #[derive(Clone, Copy, Debug)]
 pub struct Interest<'fd> {
     /// Borrowed for one poll.
     pub fd: BorrowedFd<'fd>,
-    /// Whether it is to be readable.
+    /// Whether to poll for reading.
     pub read: bool,
-    /// Whether it is to be writable.
+    /// Whether to poll for writing.
     pub write: bool,
 }
 
@@ -45,8 +46,8 @@ impl<'fd> Interest<'fd> {
     }
 }
 
-/// Waits until a descriptor is ready, has failed or was closed, or until a moment; `None`: without limit. Returns for each
-/// interest, in order, whether it is ready.
+/// Waits until a descriptor is ready, has failed or was closed, or until a moment; `None`: without limit. Returns for
+/// each interest, in order, whether it is ready.
 pub fn ready(interests: &[Interest<'_>], until: Option<Instant>) -> Vec<bool> {
     let mut polled: Vec<PollFd<'_>> =
         interests.iter().map(|interest| PollFd::from_borrowed_fd(interest.fd, interest.flags())).collect();
@@ -56,8 +57,8 @@ pub fn ready(interests: &[Interest<'_>], until: Option<Instant>) -> Vec<bool> {
     });
     match rustix::event::poll(&mut polled, timeout.as_ref()) {
         Ok(_) => polled.iter().map(|fd| !fd.revents().is_empty()).collect(),
-        // EINTR: the pipe of the signals is readable in the next turn. Any other failure, such as a lack of memory, counts
-        // as a spurious wake-up.
+        // EINTR: the pipe of the signals is readable in the next turn. Any other failure, such as a lack of memory,
+        // counts as a spurious wake-up.
         Err(_) => vec![false; polled.len()],
     }
 }

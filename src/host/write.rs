@@ -1,5 +1,5 @@
-//! Writes the content of a template to a fifo, a terminal, or our own standard output and error, which may be full. The
-//! loop stands still meanwhile, so the wait for the reader is short. Log lines are written by `stderr`.
+//! Writes the content of a template to a fifo, a terminal, or our own standard output and error, which may be full.
+//! The loop is blocked meanwhile, so the wait for the reader is short. `stderr` writes log lines.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -43,8 +43,8 @@ pub fn to_reader(out: BorrowedFd<'_>, mut content: &[u8], timeout: Duration) -> 
     Ok(())
 }
 
-/// Whether a write would raise SIGTTOU, and raise it again at each retry: the terminal has `stty tostop`, and we are in the
-/// background.
+/// Whether a write would raise SIGTTOU, and raise it again at each retry: the terminal has `stty tostop`, and we are in
+/// the background.
 pub(super) fn is_refused_by_terminal(out: BorrowedFd<'_>) -> bool {
     let stops = |terminal: Termios| terminal.local_modes.contains(LocalModes::TOSTOP);
     tcgetattr(out).is_ok_and(stops) && tcgetpgrp(out).is_ok_and(|group| group != getpgrp())

@@ -1,6 +1,6 @@
-//! The questions about one name, sent to each server in turn and in each attempt. One UDP socket for each server stays
-//! open, so that a late answer counts; a truncated answer is repeated over TCP. Never waits: the caller polls and
-//! advances, selects the names, and decides what a missing answer means.
+//! The questions about one name, sent to each server in turn and in each attempt. One UDP socket for each server
+//! stays open, so that a late answer counts; a truncated answer is repeated over TCP. Never waits: the caller polls
+//! and advances, selects the names, and decides what a missing answer means.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

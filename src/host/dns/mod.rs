@@ -44,7 +44,7 @@ pub struct Resolver(Rc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     places: Places,
-    /// The silent servers, and until when they are queried last.
+    /// The silent servers, and until when they are queried last. In a `RefCell`, because clones share the resolver.
     silent: RefCell<Vec<(SocketAddr, Instant)>>,
 }
 
@@ -175,7 +175,7 @@ struct Search {
     second_family: Option<Duration>,
     end: Instant,
     exchange: Exchange,
-    /// Why no name so far has the records: the servers said so, or could not answer.
+    /// Why no name so far has the records: the servers have denied them, or could not answer.
     missing: Option<Fault>,
     troubled: Option<Fault>,
 }
@@ -352,14 +352,14 @@ pub enum Fault {
     BadName(BadName),
     /// None of these names exists, according to the server.
     NoName {
-        /// The last server that said so.
+        /// The last server with this answer.
         server: SocketAddr,
         /// The names in the order of the queries: the name alone, or with each searched domain.
         asked: Vec<Name>,
     },
     /// The name exists, but has no records of this type, according to the server.
     NoRecord {
-        /// The server that said so.
+        /// The server with this answer.
         server: SocketAddr,
         /// In full.
         name: Name,
@@ -384,7 +384,7 @@ pub enum Trouble {
     Silent,
     /// The answer has an error code.
     Refuses(u8),
-    /// The answer cannot be parsed. The text says why.
+    /// The answer cannot be parsed. The text is the cause.
     Garbled(&'static str),
     /// The server is unreachable.
     Unreachable(String),

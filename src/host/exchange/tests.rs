@@ -1,5 +1,5 @@
-//! What the door rests on, seen from inside ureq (which is pinned for that), and exchanges over a pair of sockets in
-//! one thread. Servers that behave in every way are in `tests/client.rs`.
+//! The behaviour of ureq that the exchange depends on (its version is pinned for that), and exchanges over a pair of
+//! sockets in one thread. `tests/client.rs` has servers of every kind.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -36,14 +36,14 @@ fn a_request_is_written_down_as_it_is_sent() {
     assert!(recorded.bytes.starts_with(b"GET / HTTP/1.1\r\n") && recorded.bytes.ends_with(b"\r\n\r\n"));
 }
 
-/// What one run has read the next one would miss.
+/// Bytes that one run has read are missing in the next one.
 #[test]
 fn the_socket_is_not_read_by_ureq_before_the_head() {
     let (mut exchange, mut peer) = exchange();
     assert_eq!(exchange.advance(), Ok(Advance::Waiting));
     assert!(exchange.is_sent() && exchange.is_unanswered());
     peer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
-    // ureq runs and wants more.
+    // ureq runs and needs more bytes.
     assert_eq!(exchange.advance(), Ok(Advance::Waiting));
     assert!(!exchange.is_unanswered() && exchange.head().is_none());
     assert_eq!(lock(&exchange.wire).received, b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -67,7 +67,7 @@ fn ureq_runs_for_a_head_and_not_for_crumbs_of_it() {
         peer.write_all(&[*byte]).unwrap();
         let runs = lock(&exchange.wire).replayed;
         assert_eq!(exchange.advance(), Ok(Advance::Waiting));
-        // Only the first line is looked at before its head is whole: what is no HTTP is told early.
+        // Before the head is complete only the first line is checked, so that other protocols are detected early.
         assert!(lock(&exchange.wire).replayed == runs || *byte == b'\n' && runs == 0);
     }
     peer.write_all(b"\n").unwrap();
@@ -88,7 +88,7 @@ fn room_that_was_made_for_a_body_is_taken_back() {
     assert_eq!(body, b"before hel");
 }
 
-/// Takes `room` bytes, then says `WouldBlock`.
+/// Takes `room` bytes, then fails with `WouldBlock`.
 #[derive(Clone, Debug, Default)]
 struct Bounded {
     room: usize,
@@ -134,7 +134,7 @@ impl Transport for BoundedEnd {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         match timeout.after.is_not_happening() {
             true => Err(io::Error::from(ErrorKind::WouldBlock).into()),
-            // As a transport that waits.
+            // Like a transport that would block.
             false => Err(ureq::Error::Timeout(timeout.reason)),
         }
     }
@@ -145,7 +145,7 @@ impl Transport for BoundedEnd {
     }
 }
 
-/// What ureq sends of a POST before it is told `WouldBlock`.
+/// The bytes of a POST that ureq sends before it gets `WouldBlock`.
 fn run(bounded: &Bounded, headers: &[(&str, &str)], body: impl AsSendBody, wait: Option<Duration>) -> Vec<u8> {
     let config = Agent::config_builder().timeout_await_100(wait).build();
     let agent = Agent::with_parts(config, bounded.clone(), NoLookup);
@@ -186,7 +186,7 @@ fn two_runs_send_the_same() {
     assert_eq!(chunked(), chunked());
 }
 
-/// A server that is asked whether it wants the body: without a limit ureq would wait for its word for good.
+/// A request with `Expect: 100-continue`: without a limit ureq would wait for the answer for ever.
 #[test]
 fn a_limit_of_zero_is_what_makes_ureq_send_a_body_unasked() {
     let bounded = Bounded { room: usize::MAX, ..Bounded::default() };

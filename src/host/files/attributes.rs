@@ -65,7 +65,8 @@ impl Attributes {
         Ok(Attributes { acl, labels })
     }
 
-    /// Reads the attributes of a file that we may replace but not read. Its `user.*` attributes are not readable either.
+    /// Reads the attributes of a file that we may replace but not read. Its `user.*` attributes are not readable
+    /// either.
     ///
     /// # Errors
     /// The file system cannot read them.
@@ -149,8 +150,8 @@ fn is_unsupported(e: Errno) -> bool {
 }
 
 impl Destination {
-    /// Sets owner, access control list and mode of a file, if they differ. The order matters: a change of the owner clears
-    /// setuid and setgid, and a change of the mode changes the list.
+    /// Sets owner, access control list and mode of a file, if they differ. The order matters: a change of the owner
+    /// clears setuid and setgid, and a change of the mode changes the list.
     ///
     /// With `acl` = `None` the access control list stays.
     pub(super) fn apply_owner_and_mode(
@@ -168,9 +169,9 @@ impl Destination {
             changed.map_err(|e| ("change the owner of", e.into()))?;
         }
         if let Some(found) = found {
-            // Without a configured owner the new file keeps the owner of the old one, or at least its group. Both may be
-            // forbidden, or have no number in this container. Then the file belongs to us, as with any program that replaces
-            // files by a rename.
+            // Without a configured owner the new file keeps the owner of the old one, or at least its group. Both may
+            // be forbidden, or have no number in this container. Then the file belongs to us, as with any program that
+            // replaces files by a rename.
             if self.uid.is_none() && found.uid != now.uid {
                 let _ = fchown(file, Some(Uid::from_raw(found.uid)), None);
             }

@@ -1,5 +1,5 @@
-//! The backup of a destination (`backup = true`): the old file has the name of the destination and `.bak` before a byte
-//! of the destination changes. Does not write to the destination itself.
+//! The backup of a destination (`backup = true`): the old file gets the name of the destination and `.bak` before a
+//! byte of the destination changes. Does not write to the destination itself.
 
 use std::ffi::OsString;
 use std::io;
@@ -20,7 +20,7 @@ pub struct Backup<'a> {
     earlier: Earlier,
 }
 
-/// The backup of the update before.
+/// The earlier backup.
 enum Earlier {
     /// There was none.
     None,
@@ -68,7 +68,7 @@ impl<'a> Backup<'a> {
         };
         let earlier = earlier.inspect_err(|_| kept_file::discard(&place.dir, &temporary))?;
         if by == KeepBy::Copied && durability == Durability::Full {
-            // Without this a power cut while the destination is written may leave neither file.
+            // Without this a power failure during the write may leave neither file.
             let _ = fsync(&place.dir);
         }
         Ok(Backup { place, name, temporary, earlier })

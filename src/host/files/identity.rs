@@ -23,7 +23,7 @@ fn find(path: &Path) -> Option<Identity> {
     }
     let (above, missing) = split(path);
     let meta = match missing.as_slice() {
-        // The path continues behind a missing directory: `new/../data.yml`.
+        // The path continues after a missing directory: `new/../data.yml`.
         [] => return stat(&above).ok().filter(is_file).map(|meta| Identity::File(meta.st_dev, meta.st_ino)),
         // A dangling link counts as the name that it points to.
         [name] => match locate(&above.join(name)) {

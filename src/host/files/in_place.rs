@@ -1,5 +1,5 @@
 //! Writes into files that cannot be replaced: bind-mounted files, and files in directories that we may not write to.
-//! Space is reserved before a byte changes, and the old bytes are restored if writing fails all the same. Does not
+//! Space is reserved before a byte changes, and the old bytes are restored if writing fails anyway. Does not
 //! decide when.
 
 use std::fs::File;
@@ -16,7 +16,7 @@ use crate::error::cause;
 pub struct Failure {
     /// Verb, subject, cause.
     pub message: String,
-    /// The old content is not in place any more, and neither is the new one.
+    /// Neither the old content nor the new one is in place.
     pub is_damaged: bool,
 }
 
@@ -27,8 +27,8 @@ impl From<String> for Failure {
 }
 
 impl Destination {
-    /// Replaces the content of a file. If the program is killed meanwhile, the file is neither old nor new; the next start
-    /// sees the difference and writes it again.
+    /// Replaces the content of a file. If the program is killed meanwhile, the file is neither old nor new; the next
+    /// start sees the difference and writes it again.
     ///
     /// # Errors
     /// The old content is still in place, unless the failure says otherwise.
@@ -91,8 +91,8 @@ impl Replaced {
     }
 }
 
-/// Reserves space for so many bytes; size and content of the file stay. A file system without this function reports so, and
-/// a write that fails later is undone.
+/// Reserves space for so many bytes; size and content of the file stay. A file system without this function reports so,
+/// and a write that fails later is undone.
 fn reserve(file: &File, length: usize) -> io::Result<()> {
     match fallocate(file, FallocateFlags::KEEP_SIZE, 0, length as u64) {
         // INVAL: an empty text needs no space.

@@ -1,5 +1,5 @@
-//! Second names of an old file beside it: a link, or a copy where the file itself will be written to or a link is not
-//! possible. They serve as backup and as what is put back: this file puts back, `backup` makes backups. Does not decide
+//! Kept files: the old file of a destination under a second name, by a link, or by a copy if the file itself will be
+//! overwritten or links are impossible. Puts kept files back; `backup` uses second names for backups. Does not decide
 //! when.
 
 use std::ffi::{OsStr, OsString};
@@ -19,7 +19,7 @@ use super::{Destination, KnownPermissions};
 use crate::config::Durability;
 use crate::error::cause;
 
-/// Whether a link will do.
+/// How a file is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepBy {
     /// The old file stays as it is under its second name.
@@ -28,22 +28,22 @@ pub enum KeepBy {
     Copied,
 }
 
-/// What an old file was, and where it is kept. It stays there until it is put back or forgotten, also behind the end of the
-/// process.
+/// The old content of a destination, and its place. A kept file stays until it is put back or forgotten, also after the
+/// end of the process.
 #[derive(Debug)]
 pub struct KeptFile {
     before: Before,
     known: KnownPermissions,
-    /// The kept file, locked. This tells one in use from one that a crash has left.
+    /// The kept file, locked: a crash leaves one without a lock.
     _lock: Option<File>,
 }
 
-/// What was at the destination.
+/// The old content of the destination.
 #[derive(Debug)]
 enum Before {
     /// A file, which has a second name in its directory now, with its owner and mode.
     File { place: Place, name: OsString, found: Found },
-    /// Nothing; the directory perhaps was missing.
+    /// No file; the directory may have been missing.
     Nothing,
     /// A device, or a descriptor.
     Special,
@@ -71,13 +71,14 @@ impl Destination {
                 None => return Ok(kept(Before::Nothing, None)),
             },
             None => return Ok(kept(Before::Nothing, None)),
-            // What was written to a device cannot be taken back.
+            // Writes to a device cannot be undone.
             Some(Target::Special(_) | Target::Descriptor(_)) => return Ok(kept(Before::Special, None)),
         };
         let name = kept_name(&place);
         keep(&place, &name, self.keep_by(&place))
             .map_err(|e| format!("failed to keep `{}`, to be put back: {}", place.path.display(), cause(&e)))?;
-        // A file system without locks, or a file that we may not read: another process may take it for one of a crash.
+        // Without a lock another process may treat the file as left from a crash. The file system may have no locks,
+        // and the file may be unreadable for us.
         let lock = open_regular(&place.dir, &name, OFlags::RDONLY).ok().map(|(file, _)| file);
         let lock = lock.filter(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
         Ok(kept(Before::File { place, name, found }, lock))
@@ -112,7 +113,7 @@ impl Destination {
         }
         self.known = kept.known;
         if self.durability == Durability::Full {
-            // The old file is back. After a power cut it may be the new one, which the next start sees.
+            // If this fails, the new file may be back after a power failure. The next start detects that.
             let _ = fsync(&now.dir);
         }
         Ok(())
@@ -132,8 +133,8 @@ impl Destination {
         Ok(())
     }
 
-    /// The kept file that a process has left that was killed, or ended before the reload had succeeded. One that is a second
-    /// name of the present file is removed: nothing had been replaced.
+    /// The kept file of a process that was killed, or ended before the reload had succeeded. A second name of the
+    /// present file is removed, because nothing was replaced.
     ///
     /// # Errors
     /// A file of another user has the name.
@@ -153,7 +154,7 @@ impl Destination {
             }
             (found, lock) = (opened, Some(file));
         }
-        // The old file may have had another owner than we are: that of the new one.
+        // The old file may belong to another user, the owner of the new file.
         let is_ours =
             [Some(rustix::process::geteuid().as_raw()), place.found.map(|found| found.uid)].contains(&Some(found.uid));
         if !is_file(&meta) || !is_ours {
@@ -170,7 +171,7 @@ impl Destination {
         Ok(Some(KeptFile { before: Before::File { place, name, found }, known: self.known.clone(), _lock: lock }))
     }
 
-    /// How the present file can be kept: one that is written to has to be copied.
+    /// How the present file can be kept: a file that will be overwritten has to be copied.
     pub(super) fn keep_by(&self, place: &Place) -> KeepBy {
         if self.in_place || place.is_mount_point() { KeepBy::Copied } else { KeepBy::Linked }
     }
@@ -189,7 +190,7 @@ fn give_permissions(was: Found, place: &Place) -> io::Result<()> {
     let now = Found::of(&rustix::fs::fstat(&file)?);
     if (was.uid, was.gid) != (now.uid, now.gid) {
         match fchown(&file, Some(Uid::from_raw(was.uid)), Some(Gid::from_raw(was.gid))) {
-            // Then it was not given away by us: the copy that a crash has left is ours instead.
+            // We may not change the owner. Then the copy that a crash has left belongs to us, too.
             Ok(()) | Err(Errno::PERM) => {}
             Err(e) => return Err(e.into()),
         }
@@ -197,7 +198,7 @@ fn give_permissions(was: Found, place: &Place) -> io::Result<()> {
     Ok(fchmod(&file, Mode::from_raw_mode(was.mode))?)
 }
 
-/// The name of a kept file; like that of a stage, it stays the same for later builds.
+/// The name of a kept file. Like the name of a stage, it does not change in later builds.
 pub fn kept_name(place: &Place) -> OsString {
     let mut name = place.name.clone();
     name.push(".old");
@@ -207,7 +208,7 @@ pub fn kept_name(place: &Place) -> OsString {
 /// Gives the file at a place a second name in its directory. A file that has that name is removed first.
 ///
 /// # Errors
-/// The file is not at the place any more, or neither a link nor a copy is possible. No file of that name is left.
+/// The file is no longer at the place, or neither a link nor a copy is possible. No file of that name is left.
 pub fn keep(place: &Place, name: &OsStr, by: KeepBy) -> io::Result<()> {
     match unlinkat(&place.dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
@@ -219,7 +220,7 @@ pub fn keep(place: &Place, name: &OsStr, by: KeepBy) -> io::Result<()> {
     };
     let kept = match linked {
         Ok(()) => is_found(place, name),
-        // Some file systems know no links, and the kernel may refuse a link to a file of another user.
+        // Some file systems have no links, and the kernel may refuse a link to a file of another user.
         Err(Errno::PERM | Errno::XDEV | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ACCESS) => {
             copy(place, name)
         }
@@ -230,7 +231,7 @@ pub fn keep(place: &Place, name: &OsStr, by: KeepBy) -> io::Result<()> {
     })
 }
 
-/// A link may lead to a file that was moved to the place meanwhile.
+/// Checks that the link leads to the old file, and not to a file that was moved to the place in the meantime.
 fn is_found(place: &Place, name: &OsStr) -> io::Result<()> {
     let meta = statat(&place.dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     match place.found.is_some_and(|found| found.identity == Found::of(&meta).identity) {
@@ -239,8 +240,8 @@ fn is_found(place: &Place, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Copies bytes, owner, attributes and mode. Until it is complete no other user can read it. Without the right to give a file
-/// away it belongs to us.
+/// Copies bytes, owner, attributes and mode. Until it is complete no other user can read it. Without the right to give
+/// a file away it belongs to us.
 fn copy(place: &Place, name: &OsStr) -> io::Result<()> {
     let old = place.open(OFlags::RDONLY)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -261,7 +262,7 @@ fn copy(place: &Place, name: &OsStr) -> io::Result<()> {
     new.sync_all()
 }
 
-/// Removes a second name. One that is not there is no error.
+/// Removes a second name. A missing one is no error.
 pub fn discard(dir: impl AsFd, name: &OsStr) {
     let _ = unlinkat(dir, name, AtFlags::empty());
 }

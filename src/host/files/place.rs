@@ -20,9 +20,9 @@ use crate::error::cause;
 /// The kind of file that a destination's path leads to.
 #[derive(Debug)]
 pub enum Target {
-    /// A regular file, or a name that is free.
+    /// A regular file, or an unused name.
     Regular(Place),
-    /// A device, a fifo or a socket: it is written to, and never renamed over.
+    /// A device, a fifo or a socket: written to, and never replaced.
     Special(Place),
     /// One of our descriptors: /dev/stdout, /dev/fd/3.
     Descriptor(u32),
@@ -33,7 +33,7 @@ pub enum Target {
 pub struct Place {
     pub dir: Rc<OwnedFd>,
     pub name: OsString,
-    /// For messages and commands.
+    /// The path, for messages and commands.
     pub path: PathBuf,
     pub found: Option<Found>,
 }
@@ -118,8 +118,8 @@ pub fn locate(path: &Path) -> Result<Target, Unresolved> {
 }
 
 /// The target of a symbolic link, unless another user may have placed the link as a trap. This is the rule of
-/// `fs.protected_symlinks`, and is applied even if the kernel has it off. A descriptor holds the link, so that the checked
-/// link is the followed one.
+/// `fs.protected_symlinks`, and is applied even if the kernel has it off. A descriptor holds the link, so that the
+/// checked link is the followed one.
 fn read_link(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<PathBuf> {
     const STICKY_AND_WRITABLE: u32 = 0o1002;
     let link = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
@@ -150,8 +150,8 @@ fn open_directory(from: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<Owned
     }
 }
 
-/// Splits a path into the existing part and the names behind it. The missing names will be directories and not links, so
-/// that `..` behind them can be resolved by the text.
+/// Splits a path into the existing part and the names behind it. The missing names will be directories and not links,
+/// so that `..` behind them can be resolved by the text.
 pub fn split(path: &Path) -> (PathBuf, Vec<OsString>) {
     let mut there = PathBuf::from(if path.is_absolute() { "/" } else { "." });
     let mut missing: Vec<OsString> = Vec::new();
@@ -166,9 +166,9 @@ pub fn split(path: &Path) -> (PathBuf, Vec<OsString>) {
     (there, missing)
 }
 
-/// Creates the missing directories of a path, with mode 0755 less the umask. Calls `changed` with each directory that got a
-/// new entry. Links in the existing part are followed; links in the created part are not, so that another user who owns a
-/// directory cannot redirect it.
+/// Creates the missing directories of a path, with mode 0755 less the umask. Calls `changed` with each directory that
+/// got a new entry. Links in the existing part are followed; links in the created part are not, so that another user
+/// who owns a directory cannot redirect it.
 ///
 /// # Errors
 /// The directory that could not be created, and the cause.
@@ -182,7 +182,7 @@ pub fn create_directories(
         path.push(&name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let created = match mkdirat(&at, &name, Mode::from_raw_mode(0o755)) {
-            // Another process may have created it meanwhile.
+            // Another process may have created it in the meantime.
             Ok(()) | Err(Errno::EXIST) => changed(&at).and_then(|()| openat(&at, &name, flags, Mode::empty())),
             Err(e) => Err(e),
         };
@@ -215,8 +215,8 @@ impl Place {
         }
     }
 
-    /// Opens the file that was found. If it is not the same regular file any more, but a link, a fifo or a device, it is an
-    /// error at once.
+    /// Opens the file that was found. If it is not the same regular file any more, but a link, a fifo or a device, it
+    /// is an error at once.
     pub fn open(&self, access: OFlags) -> io::Result<File> {
         let (file, now) = open_regular(&self.dir, &self.name, access)?;
         match self.found {
@@ -280,8 +280,8 @@ pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
     Err(io::Error::other("another process keeps replacing it"))
 }
 
-/// The number in /dev/fd/N and its aliases. Checked before links are followed: if standard output is a file, /dev/stdout
-/// leads to that file, and it must not be renamed over.
+/// The number in /dev/fd/N and its aliases. Checked before links are followed: if standard output is a file,
+/// /dev/stdout leads to that file, and it must not be renamed over.
 pub fn descriptor(path: &Path) -> Option<u32> {
     match path.to_str()? {
         "/dev/stdin" => Some(0),

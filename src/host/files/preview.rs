@@ -1,5 +1,5 @@
-//! What installing a result would change, without writing: the present file, and the mode and owner that the new one
-//! would have. Makes the file that a check command needs for that in a private directory. Shows nothing.
+//! A preview of an installation, without writing to the destination: the present file, and the mode and owner of the
+//! new one. Creates the file for the check command in a private directory. Prints nothing.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -13,22 +13,22 @@ use super::stage::{StageFile, sweep_private};
 use super::{Destination, without_directory};
 use crate::error::cause;
 
-/// What a destination has, and would have.
+/// The present and the new state of a destination.
 #[derive(Debug)]
 pub struct Preview {
     /// Absolute, and without links as far as the path exists.
     pub path: PathBuf,
-    /// What is there.
+    /// The present file.
     pub present: Present,
     /// The permission bits of the new file.
     pub mode: u32,
-    /// User and group of the new file; `None`: those that the system gives it.
+    /// User and group of the new file; `None`: the defaults of the system.
     pub owner: Option<(u32, u32)>,
     /// Device and inode of the file that would be replaced.
     pub replaces: Option<(u64, u64)>,
 }
 
-/// What a destination has.
+/// The present file of a destination.
 #[derive(Debug)]
 pub enum Present {
     /// Nothing.
@@ -46,7 +46,7 @@ pub enum Present {
     Special,
 }
 
-/// In bytes; as large as the default of a result.
+/// The largest shown file, in bytes: the default limit of a result.
 const LARGEST: u64 = 256 << 20;
 
 /// The mode of a new file without a configured one.
@@ -71,7 +71,7 @@ impl Trial {
 }
 
 impl Destination {
-    /// Looks at what installing a result would replace.
+    /// Examines the file that an installation would replace.
     ///
     /// # Errors
     /// The present file cannot be read, or the directory is missing and would not be made.
@@ -97,11 +97,11 @@ impl Destination {
 
     fn preview_of(&self, path: PathBuf, present: Present) -> Preview {
         let (mode, owner) = match &present {
-            // Setuid and setgid are not carried over.
+            // Setuid and setgid are not inherited.
             Present::File { mode, owner, .. } => (mode & 0o1777, Some(*owner)),
             Present::Missing | Present::Special => (NEW_MODE, None),
         };
-        // The user of a new file is known only where it is configured; a number that is not shows the process's own.
+        // The user of a new file is known only if it is configured. Otherwise the number of the process is shown.
         let owner = match (owner, self.uid, self.gid) {
             (Some((uid, gid)), _, _) => Some((self.uid.unwrap_or(uid), self.gid.unwrap_or(gid))),
             (None, None, None) => None,
@@ -113,15 +113,15 @@ impl Destination {
         Preview { path, present, mode: self.mode.unwrap_or(mode), owner, replaces: None }
     }
 
-    /// Removes what a preview that was killed has left for its check command. A directory that another process uses is locked.
+    /// Removes the check files of killed previews. A directory that another process uses is locked, and stays.
     pub fn sweep_trials(&self) {
         sweep_private(&self.path, self.name());
     }
 
-    /// Writes a result for its check command: in a new private directory, or in memory where none can be made.
+    /// Writes a result for its check command: in a new private directory, or in memory if that is impossible.
     ///
     /// # Errors
-    /// The file could not be written. Nothing is left.
+    /// The file could not be written. No file is left.
     pub fn try_out(&self, content: &[u8]) -> Result<Trial, String> {
         let (file, mut writer) = self.stage_elsewhere(self.name())?;
         let written = writer.write_all(content).and_then(|()| file.seal(writer));
@@ -130,7 +130,7 @@ impl Destination {
     }
 }
 
-/// Why a file cannot be created or replaced at a path; `None`: nothing is known that is in the way. Tries nothing.
+/// Why a file cannot be created or replaced at a path; `None`: no obstacle is known. Changes nothing.
 pub fn obstacle(dst: &Path, make_directories: bool, in_place: bool) -> Option<String> {
     let place = match locate(dst) {
         Ok(Target::Regular(place)) => place,
@@ -150,7 +150,7 @@ pub fn obstacle(dst: &Path, make_directories: bool, in_place: bool) -> Option<St
     is_writable(&dir).map_err(|e| format!("directory `{}` is not writable: {}", dir.display(), cause(&e))).err()
 }
 
-/// As [`obstacle`], for a file of remco itself, whose directory is not made.
+/// Like [`obstacle`], for a file of remco itself, whose directory is not created.
 pub fn own_obstacle(path: &Path) -> Option<String> {
     match locate(path) {
         Err(Unresolved::NoDirectory(dir)) => Some(no_directory(&dir)),

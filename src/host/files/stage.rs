@@ -22,8 +22,8 @@ use crate::host::random;
 /// A stage file. Dropping it removes the file.
 #[derive(Debug)]
 pub struct StageFile {
-    /// Open for reading only: a file that is open for writing cannot be executed by a check command. Its lock tells a stage
-    /// in use from one that a crash has left.
+    /// Open for reading only: a file that is open for writing cannot be executed by a check command. A crash leaves a
+    /// file without a lock.
     pub file: File,
     pub path: PathBuf,
     location: Location,
@@ -42,7 +42,7 @@ enum Location {
 impl StageFile {
     /// Creates a file `.NAME` and digits with mode 0600, and locks it. Returns the descriptor for writing, too.
     pub fn beside(dir: &Rc<OwnedFd>, shown: &Path, name: &OsStr) -> io::Result<(StageFile, File)> {
-        /// The owner of the directory may replace the file each time.
+        /// The limit of attempts: the owner of the directory may replace the file each time.
         const ATTEMPTS: u64 = 100;
         for attempt in 0..ATTEMPTS {
             let number = if attempt < KNOWN_NAMES { known_number(name, attempt) } else { random::below(NUMBERS) };
@@ -62,10 +62,12 @@ impl StageFile {
             let path = shown.join(&name);
             let stage = StageFile { file, path, location: Location::Beside { dir: Rc::clone(dir), name } };
             match flock(&stage.file, FlockOperation::NonBlockingLockExclusive) {
-                // Another process may have swept the file before it was locked. A file that has the name now is not ours.
+                // Another process may have swept the file before it was locked. A file that has the name now is not
+                // ours.
                 Ok(()) if fstat(&stage.file)?.st_nlink == 0 => stage.installed(),
                 Err(Errno::WOULDBLOCK) => stage.installed(),
-                // On a file system without locks another process may sweep a stage in use. That is an error, and is retried.
+                // On a file system without locks another process may sweep a stage in use. That is an error, and is
+                // retried.
                 Ok(()) | Err(_) => return Ok((stage, writer)),
             }
         }
@@ -131,8 +133,8 @@ impl StageFile {
         }
     }
 
-    /// Opens the file of its name again: a check command such as `sed -i` may have replaced it. The new file must have the
-    /// same owner and mode and no other name, so that no foreign file is installed.
+    /// Opens the file of its name again: a check command such as `sed -i` may have replaced it. The new file must have
+    /// the same owner and mode and no other name, so that no foreign file is installed.
     pub fn checked(&self) -> io::Result<File> {
         let Location::Beside { dir, name } = &self.location else { return self.file.try_clone() };
         let (file, is) = open_regular(dir, name, OFlags::RDONLY)?;
@@ -146,7 +148,7 @@ impl StageFile {
         }
     }
 
-    /// The file was renamed, and is not removed any more.
+    /// The file was renamed: it is no longer removed.
     pub fn installed(mut self) {
         self.location = Location::Memory;
     }
@@ -215,7 +217,8 @@ fn create(dir: impl AsFd, name: &OsStr) -> rustix::io::Result<File> {
     openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map(File::from)
 }
 
-/// A second descriptor of a new file; `None`: its name leads to another file now. The directory may belong to another user.
+/// A second descriptor of a new file; `None`: its name leads to another file now. The directory may belong to another
+/// user.
 fn reopen(dir: impl AsFd, name: &OsStr, writer: &File) -> io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = match openat(dir, name, flags, Mode::empty()) {
@@ -231,12 +234,12 @@ const DIGITS: usize = 10;
 #[expect(clippy::cast_possible_truncation, reason = "it is 10")]
 const NUMBERS: u64 = 10_u64.pow(DIGITS as u32);
 
-/// The number of fixed names before a random one is taken. A file with a random name is not recognised after a crash. More
-/// than one name is needed only if several programs write one destination.
+/// The number of fixed names before a random one is taken. A file with a random name is not recognised after a crash.
+/// More than one name is needed only if several programs write one destination.
 const KNOWN_NAMES: u64 = 4;
 
-/// The fixed number of a destination's stage. It stays the same for later builds, so that files of a crash are recognised,
-/// and error messages with the name repeat literally.
+/// The fixed number of a destination's stage. It stays the same for later builds, so that files of a crash are
+/// recognised, and error messages with the name repeat literally.
 fn known_number(name: &OsStr, attempt: u64) -> u64 {
     fnv(name.as_bytes()).wrapping_add(attempt) % NUMBERS
 }

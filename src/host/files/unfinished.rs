@@ -1,5 +1,5 @@
-//! Renames of files that belong together and that a crash has cut off: recognises the stage files that a journal names,
-//! and renames them as an installation does. Does not decide which.
+//! Finishes renames of files that belong together after a crash: recognises the stage files of a journal, and renames
+//! them like an installation. Does not decide which ones.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -18,12 +18,12 @@ use crate::error::cause;
 use crate::fnv::Sum;
 use crate::state::journal::Staged;
 
-/// How far a file is that a journal names.
+/// The state of a file in a journal.
 #[derive(Debug)]
 pub enum Unfinished {
     /// It was renamed.
     InPlace,
-    /// Its stage file is there as it was noted.
+    /// Its stage file exists as the journal describes it.
     Staged(Left),
 }
 
@@ -36,8 +36,8 @@ pub struct Left {
 }
 
 impl Destination {
-    /// By what the file of a stage is recognised after a crash. `None`: it will not be renamed, but written to the
-    /// destination.
+    /// The properties by which the file of a stage is recognised after a crash. `None`: the result is not renamed, but
+    /// written to the destination.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -55,10 +55,10 @@ impl Destination {
         Ok(Some(Staged { name, size, digest, mode: found.mode, uid: found.uid, gid: found.gid }))
     }
 
-    /// How far the file is that was noted. Renames nothing.
+    /// The state of a file in a journal. Renames nothing.
     ///
     /// # Errors
-    /// It is not there as it was noted, neither as a stage file nor in place.
+    /// The file is neither in place nor a stage file as the journal describes it.
     pub fn find_unfinished(&self, staged: &Staged) -> Result<Unfinished, String> {
         let Some(Target::Regular(place)) = self.locate()? else {
             return Err("its directory is gone, or it is no regular file any more".to_owned());
@@ -96,7 +96,7 @@ impl Destination {
         Ok(Unfinished::Staged(Left { name: name.to_owned(), place, file }))
     }
 
-    /// Renames a stage file that was found to its place, with backup and syncs as an installation does. Returns a warning
+    /// Renames a stage file to its place, with backup and syncs like an installation. Returns a warning
     /// if the file is in place but may not survive a power cut.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl Destination {
     }
 }
 
-/// Whether the destination has the content that was noted.
+/// Whether the destination has the content in the journal.
 fn has_content(place: &Place, staged: &Staged) -> io::Result<bool> {
     match place.found {
         Some(found) if found.size == staged.size => {

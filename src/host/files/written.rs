@@ -1,5 +1,5 @@
-//! What a destination held when it was last written or compared, and whether it still does: a digest of the bytes, and
-//! the state of the file. Compares, and writes nothing.
+//! The content of a destination when it was last written or compared: a digest of the bytes, and the state of the
+//! file. Detects changes, and writes nothing.
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -19,7 +19,7 @@ pub struct Written {
     pub(super) state: Option<State>,
 }
 
-/// What changes when a file is written to, replaced, or gets another owner or mode.
+/// The properties that change when a file is written, replaced, or gets another owner or mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
     device: u64,
@@ -78,7 +78,7 @@ impl State {
     /// Some file systems count in steps of 1 or 2 s: FAT, HFS, ext4 with small inodes.
     const WHOLE_SECONDS: Duration = Duration::from_secs(2);
 
-    /// The state of a file at this moment, if it tells any later change.
+    /// The state of a file at this moment; `None`: a later change might not change the state.
     pub(super) fn of(meta: &Stat, now: SystemTime) -> Option<State> {
         let changed = (meta.st_ctime, i64::try_from(meta.st_ctime_nsec).ok()?);
         let since = Duration::new(u64::try_from(changed.0).ok()?, u32::try_from(changed.1).ok()?);

@@ -52,7 +52,7 @@ fn a_write_is_seen_when_it_is_complete() {
     assert_eq!(watch.drain(), Touch::Nothing, "the events are taken");
 }
 
-/// A directory that others fill faster than it is looked at: the turn ends, and no event is lost.
+/// Other programs fill a directory faster than events are read: the turn ends, and no event is lost.
 #[test]
 fn a_flood_of_events_is_taken_in_several_turns() {
     let folder = Folder::new();
@@ -183,8 +183,8 @@ fn a_lost_event_counts_as_any() {
     assert_eq!(turns.max(), Some(Touch::Complete));
 }
 
-/// Whatever happens to the directories and symlinks of a path: when something else is read through it, an event
-/// has told so.
+/// With any change of the directories and symlinks of a path: if a read through the path gives another content, an
+/// event has reported it.
 #[test]
 fn no_change_goes_unseen() {
     let mut random = crate::random::Random::new(5);
@@ -198,7 +198,7 @@ fn no_change_goes_unseen() {
             let content = step.to_string();
             let directory = folder.path("root").join(random.pick(&["d1", "d2", "d3"]));
             let (file, new) = (directory.join("file"), directory.join("new"));
-            // Many of these fail, as what they need is not there.
+            // Many of these operations fail, because their files do not exist.
             match random.below(12) {
                 0 | 1 => _ = fs::create_dir_all(&directory),
                 2 | 3 => _ = fs::write(&file, content),
@@ -283,7 +283,7 @@ fn one_instance_watches_many_paths() {
     fs::write(folder.path("other"), "1").unwrap();
     assert!(drain(&inotify).is_empty());
 
-    // What one leaves the others keep.
+    // When one watch ends, the others keep their directories.
     watches.remove(0);
     assert_eq!(watched(&inotify), before);
     fs::write(folder.path("a"), "2").unwrap();
@@ -298,7 +298,7 @@ fn one_instance_watches_many_paths() {
     assert_eq!(drain(&inotify), [3]);
     assert_eq!(watched(&inotify), before);
 
-    // A directory on the way of all.
+    // A directory on all paths.
     let moved = folder.path("").with_extension("moved");
     fs::rename(folder.path(""), &moved).unwrap();
     assert_eq!(drain(&inotify), [1, 2, 3]);

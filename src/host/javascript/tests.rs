@@ -1,5 +1,5 @@
-//! Scripts with what goes into them and what comes out. How templates find filters is tested with the language,
-//! files and reloading with the program.
+//! Scripts with their inputs and results. The tests of the template language cover the lookup of filters, the
+//! integration tests their files and reloads.
 
 use std::rc::Rc;
 
@@ -19,7 +19,7 @@ fn value(expression: &str) -> Value {
     eval(&env(), &Variables::new(), expression).unwrap_or_else(|e| panic!("{expression}: {e}"))
 }
 
-/// What a script makes of the value of an expression.
+/// The result of a script for the value of an expression.
 fn run(source: &str, input: &str) -> Result<Value, String> {
     filter(source).call(&with(Limits { steps: STEPS, ..Limits::default() }), &value(input), &Value::Nil)
 }
@@ -119,7 +119,7 @@ fn values_come_out() {
     fails("Promise.resolve(1)", "f.js: the result is an object of kind Promise; give its text instead");
 }
 
-/// Whatever prints also prints so after a filter that does nothing.
+/// Every value prints equally after a filter that does nothing.
 #[test]
 fn texts_come_out_as_they_went_in() {
     for text in [&b"\xff\xfe"[..], b"a\x80b\xc3", "😀\u{fffd}".as_bytes(), b"\0", b"\xed\xb2\x80", b""] {
@@ -262,7 +262,7 @@ fn a_call_costs_steps() {
         let result = filter(source).call(&env, &Value::str("a"), &Value::Nil);
         (result.is_ok(), env.meter.work() / STEP as u64)
     };
-    // Beside the call itself what goes in and out counts a little, by its size.
+    // Besides the call itself, input and output count by their size.
     let (done, steps) = cost("In", STEPS);
     assert!(done && (CALL..CALL + 20).contains(&steps), "{steps}");
     let loops = "for (var i = 0; i < 100000; i++) {}";

@@ -1,5 +1,5 @@
-//! Links over real sockets and pipes of this process: one thread, so that nothing is left to chance. Sessions of TLS
-//! with a real peer are in `tests/client.rs`.
+//! Links over real sockets and pipes of this process: one thread, so that the order of events is fixed.
+//! `tests/client.rs` has TLS sessions with a real peer.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use super::*;
 use crate::host::files::tests::Folder;
 use crate::host::wait;
 
-/// Only ever used up by a failure.
+/// Only a failing test uses up this time.
 const LONG: Duration = Duration::from_secs(60);
 
 fn wait_for(link: &Link) {
@@ -36,7 +36,7 @@ fn unix() -> (Link, UnixStream) {
     (Link::over(ours.into(), None).unwrap(), theirs)
 }
 
-/// All that comes until the end, and how it ends.
+/// All bytes until the end, and the end.
 fn rest(link: &mut Link) -> (Vec<u8>, Result<(), Cause>) {
     let mut all = Vec::new();
     loop {
@@ -73,7 +73,7 @@ fn bytes_go_both_ways_and_a_budget_is_kept() {
 
 #[test]
 fn a_connection_is_open_when_it_has_a_peer() {
-    // The queue takes one connection; the next one comes about when it is taken.
+    // The queue takes one connection; the next one is established when that one is accepted.
     let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     net::listen(&socket, 0).unwrap();
@@ -82,7 +82,7 @@ fn a_connection_is_open_when_it_has_a_peer() {
     let first = TcpStream::connect(address).unwrap();
     let mut link = Link::tcp(address, None).unwrap();
     link.send(b"early").unwrap();
-    // Nothing is wrong with the socket, and yet it is not connected.
+    // The socket has no error, but is not connected.
     link.turn().unwrap();
     assert_eq!((link.stage(), link.wants(), link.unsent()), (Stage::Connecting, (false, true), 5));
     assert_eq!(link.receive(&mut Vec::new(), 10), Ok(Received::Waiting));
@@ -107,7 +107,7 @@ fn a_dead_peer_is_noticed_within_25_seconds() {
     assert_eq!(sockopt::tcp_user_timeout(socket).unwrap(), 25_000);
 }
 
-/// The kernel tells a reset once, here to the write; from then on the socket looks as if it had ended in order.
+/// The kernel reports a reset once, here to the write. After that the socket seems to have ended in order.
 #[test]
 fn a_reset_is_remembered_and_comes_after_what_was_received() {
     let (mut link, mut peer) = tcp();
@@ -224,7 +224,7 @@ fn pipes_are_two_descriptors() {
     }
     writer.write_all(b"answer").unwrap();
     drop((reader, writer));
-    // A pipe that is closed is no signal's business, and what was said before comes first.
+    // A write to a closed pipe is an error and no signal, and the bytes before the end come first.
     link.send(b"x").unwrap();
     assert_eq!(rest(&mut link), (b"answer".to_vec(), Err(Cause::Closed)));
 }
@@ -241,7 +241,7 @@ fn no_cause_has_a_kind_of_its_own() {
     assert_eq!(Cause::of_io(&Errno::TIMEDOUT.into()), Cause::Other("connection timed out".into()));
 }
 
-/// A server that is not there any more ends the handshake, whatever the kernel calls it.
+/// A server that has gone ends the handshake, with any error of the kernel.
 #[test]
 #[cfg(feature = "tls")]
 fn a_handshake_that_is_cut_has_its_own_words() {
@@ -267,7 +267,7 @@ fn a_handshake_that_is_cut_has_its_own_words() {
     }
 }
 
-/// Before the loop has looked whether the connection has come about.
+/// Before the loop has checked whether the connection is established.
 #[cfg(feature = "tls")]
 #[test]
 fn a_connection_that_is_reset_at_once_was_to_speak_tls() {

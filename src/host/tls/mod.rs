@@ -1,6 +1,6 @@
-//! TLS of a connection by rustls: the client's certificate and a session without a socket. Files that have changed are
-//! read again, so that the next connection uses a renewed certificate. `trust` selects the authorities, `words`
-//! describes errors. Knows nothing of HTTP and never waits.
+//! TLS of a connection by rustls: the client's certificate and a session without a socket. Files that have changed
+//! are read again, so that the next connection uses a renewed certificate. `trust` selects the authorities, `words`
+//! describes errors. Does not depend on HTTP and never waits.
 
 mod trust;
 mod words;
@@ -32,7 +32,7 @@ const LARGEST: usize = 16 << 20;
 pub struct Tls {
     files: config::Tls,
     trust: Trust,
-    /// The configuration that was read last.
+    /// The configuration that was read last. In a `RefCell`, because the connections of a client share its TLS files.
     known: RefCell<Option<Known>>,
 }
 
@@ -211,13 +211,14 @@ impl Session {
     /// Decrypted bytes; 0: the server closed the session properly.
     ///
     /// # Errors
-    /// `WouldBlock`: call [`Session::fill`] first. `UnexpectedEof`: the connection ended without a close of the session.
+    /// `WouldBlock`: call [`Session::fill`] first. `UnexpectedEof`: the connection ended without a close of the
+    /// session.
     pub fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.connection.reader().read(into)
     }
 
-    /// Receives the records that are there; 0: the connection ended. `reply` is the same socket, for the alert that reports
-    /// an error to the server.
+    /// Receives the records that are there; 0: the connection ended. `reply` is the same socket, for the alert that
+    /// reports an error to the server.
     ///
     /// # Errors
     /// Those of the socket. Errors of the records are of kind `Other` with a [`Cause`].

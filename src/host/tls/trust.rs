@@ -1,6 +1,6 @@
 //! The authorities that a client trusts: `client_ca_keys`, else those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, else the
-//! system's bundle where Go looks for it, else the built-in list. Reads the files again when they change; clients with
-//! the same authorities share them. Knows no connection.
+//! system's bundle where Go looks for it, else the built-in list. Reads the files again when they change; clients
+//! with equal authorities share them. Makes no connection.
 
 use std::env;
 use std::ffi::OsStr;
@@ -182,7 +182,8 @@ impl fmt::Display for Authorities {
     }
 }
 
-/// Shared authorities, for as long as a client uses them: a system's bundle takes 100 KB.
+/// Authorities that clients share while one of them uses the authorities: the bundle of a system takes 100 KB. In a
+/// mutex, because a static has to be `Sync`; the program has one thread.
 struct Shared {
     authorities: Authorities,
     stamps: Vec<Option<Stamp>>,
@@ -194,7 +195,7 @@ fn shared() -> MutexGuard<'static, Vec<Shared>> {
     SHARED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `None`: the file cannot be examined; reading it will report the cause.
+/// `None`: the file cannot be examined. The later read reports the cause.
 pub fn stamp(path: &Path) -> Option<Stamp> {
     let meta = path.metadata().ok()?;
     let (changed, status) = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
@@ -254,8 +255,8 @@ fn lenient(files: &[PathBuf], directories: &[PathBuf]) -> Result<RootCertStore, 
     }
 }
 
-/// The files of a directory in the order of their names. Links within the directory are skipped: they are hashed names of
-/// other files.
+/// The files of a directory in the order of their names. Links within the directory are skipped: they are hashed names
+/// of other files.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, String> {
     let failed = |error| format!("failed to read `{}`: {}", directory.display(), crate::error::cause(&error));
     let mut paths = Vec::new();

@@ -1,5 +1,5 @@
-//! Describes errors of a TLS connection for the user: the certificate, the cause and the fix. Knows rustls' errors, and
-//! neither connections nor files.
+//! Describes errors of a TLS connection for the user: the certificate, the cause and the fix. Depends on the errors
+//! of rustls, and neither on connections nor on files.
 
 use std::path::{Path, PathBuf};
 
