@@ -258,5 +258,5 @@ fn line_about(dropped: Dropped) -> Line {
         Errno::AGAIN => "standard error was not read".to_owned(),
         why => format!("standard error could not be written: {}", cause(&io::Error::from(why))),
     };
-    Line::new(Level::Warn, format!("{} {what} dropped: {why}", dropped.lines))
+    Line::new(Level::Warn, format!("{} {what} lost: {why}", dropped.lines))
 }
