@@ -56,7 +56,7 @@ fn every_quirk_is_decided_in_the_documentation() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| fs::read_to_string(root.join(path)).expect("it is in the repository");
     let (page, list) = (read("docs/templates.md"), read("tests/conformance/expected-failures.txt"));
-    let (_, section) = page.split_once("\n## Differences from remco\n").expect("the page has the section");
+    let (_, section) = page.split_once("\n## Differences from Go remco\n").expect("the page has the section");
     let documented: Vec<(&str, &str)> = section
         .lines()
         .filter_map(|row| row.strip_prefix("| `")?.split_once("` | "))
