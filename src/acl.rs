@@ -53,7 +53,7 @@ impl Acl {
         bytes
     }
 
-    /// The list after chmod(2) with this mode: the group bits are the mask where there is one.
+    /// The list after chmod(2) with this mode: the group bits set the mask, if there is one.
     pub fn with_mode(mut self, mode: u32) -> Acl {
         let group = if self.allowed(MASK).is_some() { MASK } else { OWNING_GROUP };
         for (tag, shift) in [(OWNER, 6), (group, 3), (OTHERS, 0)] {
@@ -86,7 +86,7 @@ impl Entry {
 mod tests {
     use super::*;
 
-    /// As the kernel sorts them; the entries without a number have -1.
+    /// Entries in the order of the kernel; entries without a number have -1.
     fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
         let mut bytes = vec![2, 0, 0, 0];
         for (tag, allowed, id) in entries {

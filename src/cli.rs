@@ -17,7 +17,7 @@ use crate::config::{LogFormat, LogLevel, Mode, Strictness};
 pub use self::flags::help;
 pub use self::given::check_splay;
 
-/// What the program is asked to do.
+/// The task of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Invocation {
     /// Render and watch.
@@ -66,7 +66,7 @@ pub struct Options {
     pub lock: Option<PathBuf>,
     /// Whether the run ends if another process holds the lock.
     pub no_wait: bool,
-    /// Whether a run that replaced a file has an exit code of its own.
+    /// Whether a run that replaced a file has a special exit code.
     pub changed_exit: bool,
     /// Whether the first update of each resource is accepted even if its guard would refuse it.
     pub override_guard: bool,

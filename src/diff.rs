@@ -244,7 +244,7 @@ impl Search {
             list.resize(2 * center + 1, 0);
         }
         let is_odd = (o + n) % 2 == 1;
-        // From an index of one list to that of the same diagonal in the other list.
+        // Converts an index of one list to the index of this diagonal in the other list.
         let mirrored = |at: usize| (2 * center + o).checked_sub(at + n).filter(|at| *at <= 2 * center);
         let mut furthest = (0, 0);
         for d in 0..=longest {
@@ -398,7 +398,7 @@ mod tests {
         }
     }
 
-    /// Files with the same lines in another order are the worst case; neither is searched to the end.
+    /// Files with equal lines in another order are the worst case, in which the search stops early.
     #[test]
     fn huge_differences_apply_too() {
         let mut random = Random::new(1);

@@ -38,9 +38,9 @@ pub struct Template<'a> {
     pub src: &'a Path,
     /// The destination of the result.
     pub dst: &'a Path,
-    /// What was read; `None`: the template was not rendered.
+    /// The reads; `None`: the template was not rendered.
     pub reads: Option<&'a Reads>,
-    /// Why there is no result.
+    /// The error, if there is no result.
     pub error: Option<&'a str>,
 }
 
@@ -56,7 +56,7 @@ pub struct Backend<'a> {
     pub outside: Vec<String>,
 }
 
-/// With more keys than this in one directory, the directory is shown instead.
+/// The largest number of keys of one directory that are shown. With more, the directory is shown instead.
 const MOST_UNREAD: usize = 20;
 /// The largest number of lines about unread keys, for each backend.
 const MOST_UNREAD_LINES: usize = 100;

@@ -84,7 +84,7 @@ impl Line {
         out.extend_from_slice(text.as_bytes());
     }
 
-    /// One object a line, with `@timestamp`, `@level`, `@message` and the fields.
+    /// One object on one line, with `@timestamp`, `@level`, `@message` and the fields.
     fn write_json(&self, stamp: Stamp, out: &mut Vec<u8>) {
         let local = Civil::of(stamp.unix + i64::from(stamp.offset));
         let (sign, minutes) = (if stamp.offset < 0 { '-' } else { '+' }, stamp.offset.abs() / 60);

@@ -362,7 +362,7 @@ struct Key<'a> {
     key: &'a [u8],
     /// `None`: it is secret.
     value: Option<&'a [u8]>,
-    /// The backend that it comes from.
+    /// The backend that has the value.
     backend: &'a str,
     /// Further backends that have the key; their values are not seen.
     also_in: Vec<&'a str>,

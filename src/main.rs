@@ -212,7 +212,7 @@ fn move_pid_file(pid_file: &mut Option<PidFile>, path: Option<&Path>, logger: &L
     if stays {
         return;
     }
-    // The old one first: the new path may lead to the same file.
+    // The old file is removed first, because the new path may lead to it.
     *pid_file = None;
     match create_pid_file(path, logger) {
         Ok(created) => *pid_file = created,
@@ -283,7 +283,7 @@ fn load(options: &Options, machine: &Machine) -> Result<Loaded, Refused> {
     Ok(Loaded { config, scripts, warnings })
 }
 
-/// The filters of the user, and what is wrong with them.
+/// The filters of the user, and their errors.
 #[cfg(feature = "js")]
 fn scripts(config: &Config) -> (Scripts, Vec<String>) {
     remco::host::javascript::load(&config.filters)
@@ -357,7 +357,7 @@ fn not_running(why: &str) -> ExitCode {
     ExitCode::from(NOT_RUNNING)
 }
 
-/// Prints the output, which is all that a run was for. A reader that has gone is no failure; a full disk is one, with
+/// Prints the output of a run. A closed pipe is no failure; a full disk is one, with
 /// exit code 1. (A standard output that is closed at the start was replaced by /dev/null before `main`: that cannot be
 /// seen.)
 fn print(output: &[u8], code: u8) -> ExitCode {

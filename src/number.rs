@@ -29,7 +29,7 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
     number.ok().filter(|n| n.is_finite())
 }
 
-/// Underscores may stand between digits, one at a time.
+/// Removes single underscores between digits; `None`: an underscore is at another place.
 fn without_underscores(text: &str) -> Option<String> {
     let is_digit = |end: Option<u8>| end.is_some_and(|byte| byte.is_ascii_digit());
     let parts = text.split('_').map(str::as_bytes);

@@ -22,7 +22,7 @@ impl Random {
         low + (high - low).mul_f64(self.next() as f64 / u64::MAX as f64)
     }
 
-    /// One of several.
+    /// A random item.
     #[cfg(test)]
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]

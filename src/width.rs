@@ -67,7 +67,7 @@ const ZERO: [(u32, u32); 42] = [
     (0xe0100, 0xe01ef),
 ];
 
-/// Characters with two columns: East Asian Width W and F of Unicode, with the few narrow pictures that stand between
+/// Characters with two columns: East Asian Width W and F of Unicode, with the few narrow pictures between
 /// emoji.
 const WIDE: [(u32, u32); 70] = [
     (0x1100, 0x115f),

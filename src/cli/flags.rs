@@ -17,7 +17,7 @@ pub(super) struct Flag {
     pub help: &'static str,
 }
 
-/// What follows a flag, and the field that it sets.
+/// The kind of a flag's value, and the field that the value sets.
 pub(super) enum Takes {
     /// A boolean: `true` or `false` behind a `=`, or nothing, which means `true`.
     Switch(fn(&mut Given) -> &mut bool),
@@ -278,7 +278,7 @@ const CONFIGURED: &[(&str, &str)] = &[
     ("watch", "watch"),
 ];
 
-/// The error for a flag that does not exist, with the flag or the key that was probably meant.
+/// The error for an unknown flag, with the probable flag or key.
 pub(super) fn unknown(name: &str) -> Error {
     let bare = name.trim_start_matches('-');
     let renamed = RENAMED.iter().find(|(foreign, _)| *foreign == bare).map(|(_, known)| *known);

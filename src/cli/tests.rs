@@ -240,7 +240,7 @@ fn the_manual_page_has_every_flag() {
     assert!(page.contains(&format!("remco {NUMBER}")), "the version in its first line");
 }
 
-/// So package managers update Go remco to this version.
+/// A larger version lets package managers update Go remco to this program.
 #[test]
 fn the_version_sorts_above_the_originals() {
     let numbers: Vec<u32> = NUMBER.split('.').map(|part| part.parse().expect("a number")).collect();

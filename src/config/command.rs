@@ -122,7 +122,7 @@ impl Action<'_> {
         }
     }
 
-    /// A placeholder or a string; `None` where the stage or the action ends.
+    /// A placeholder or a string; `None`: the stage or the action ends here.
     fn operand(&mut self) -> Result<Option<Parts>, String> {
         self.skip_spaces();
         let mut parts = Parts::default();
@@ -316,7 +316,7 @@ mod tests {
         Placeholder { key: "check_cmd", name: "src", meaning: "the staged file", dst, literal: true }
     }
 
-    /// `<>` stands for the path.
+    /// `<>` marks the path.
     #[track_caller]
     fn check(text: &str, expected: &str) {
         let command = parse(text, &placeholder("/etc/app.conf")).map_err(|fault| fault.message);

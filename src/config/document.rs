@@ -157,7 +157,7 @@ impl Document {
         let mut kept: Vec<Fault> = Vec::new();
         let mut lines = BTreeSet::new();
         let mut structure = false;
-        // One fault a line is reported: each costs a parse of its line.
+        // Only one fault of a line is reported, because each costs a parse of the line.
         let mut seen_to = None;
         for fault in faults {
             if seen_to.is_some_and(|end| fault.at <= end) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::width;
 
-/// One error or warning, with its place in the file as the user wrote it.
+/// One error or warning, with its place in the user's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Whether it is an error; otherwise a warning.

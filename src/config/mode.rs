@@ -10,7 +10,7 @@ pub enum Strictness {
     Strict,
 }
 
-/// How long the program runs: the flag `-onetime`.
+/// Whether the program runs once: the flag `-onetime`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Every resource is updated once.

@@ -99,7 +99,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// One `[[resource]]`: templates that are rendered from the same keys.
+/// One `[[resource]]`: templates that are rendered from one set of keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource {
     /// The name in log lines. Two resources may have one name, with a warning.
@@ -118,9 +118,9 @@ pub struct Resource {
     pub splay: Duration,
     /// Whether the files of an update are replaced one by one or together.
     pub commit: Commit,
-    /// What follows when `reload_cmd` fails.
+    /// The reaction to a failed `reload_cmd`.
     pub on_reload_failure: OnReloadFailure,
-    /// How long an update waits for more changes; `None`: not at all.
+    /// The time that an update waits for more changes; `None`: it does not wait.
     pub settle: Option<Settle>,
     /// The keys that an update needs; `None`: no rule.
     pub guard: Option<Guard>,
@@ -130,11 +130,11 @@ pub struct Resource {
     pub exec: Option<Exec>,
     /// The templates, in the order of the file.
     pub templates: Vec<Template>,
-    /// In merge order: a later one wins.
+    /// The backends in merge order: the last backend with a key gives the value.
     pub backends: Vec<Backend>,
 }
 
-/// How the files of an update are replaced.
+/// The way in which the files of an update are replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Commit {
     /// One by one, each with its check and reload. A failure does not delay the others.
@@ -154,7 +154,7 @@ pub enum OnReloadFailure {
     Rollback,
 }
 
-/// How long an update waits for more changes.
+/// The time that an update waits for more changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settle {
     /// It waits until nothing has changed for this time.
@@ -168,7 +168,7 @@ pub struct Settle {
 pub struct Guard {
     /// The smallest number of keys.
     pub min_keys: usize,
-    /// The largest part of the keys of the last accepted update that may be gone, 0 to 100; `None`: any.
+    /// The largest part of the keys of the last accepted update that may be missing, in percent; `None`: no limit.
     pub max_delete_percent: Option<u8>,
     /// Patterns (Go's path.Match). Each must match a key.
     pub require: Vec<String>,
@@ -241,7 +241,7 @@ pub struct Template {
     pub reload_cmd: Option<Command>,
     /// The timeout of the command above; `None`: no timeout.
     pub reload_timeout: Option<Duration>,
-    /// What follows when `reload_cmd` fails.
+    /// The reaction to a failed `reload_cmd`.
     pub on_reload_failure: OnReloadFailure,
     /// The part of a new file that survives a power failure.
     pub durability: Durability,
@@ -299,7 +299,7 @@ pub enum CommandPart {
     Path,
 }
 
-/// The telemetry: what is measured, and the receivers.
+/// The telemetry: the names of metrics, and the receivers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
     /// Whether metrics are counted and sent.
@@ -308,7 +308,7 @@ pub struct Telemetry {
     pub service_name: String,
     /// The name of the host; empty: the name of the machine.
     pub hostname: String,
-    /// Whether the host's name stands before the names of gauges.
+    /// Whether the names of gauges contain the host's name.
     pub enable_hostname: bool,
     /// Whether the host's name is a label instead.
     pub enable_hostname_label: bool,

@@ -99,7 +99,7 @@ pub fn first_program(command: &[u8]) -> Option<OsString> {
     (!OFTEN_BUILT_IN.contains(&first.as_bytes())).then_some(first)
 }
 
-/// Notes the program of a command, and reports a command that cannot be run where there is no shell.
+/// Notes the program of a command, and reports a command that needs a missing shell.
 pub(super) fn check(report: &Report, key: &str, found: &Found<&str>, command: &[u8], shell: Shell) {
     report.note_program(found.span, || first_program(command));
     if shell == Shell::Missing
@@ -109,7 +109,7 @@ pub(super) fn check(report: &Report, key: &str, found: &Found<&str>, command: &[
     }
 }
 
-/// The message about a command that cannot be run where there is no shell.
+/// The message about a command that needs a missing shell.
 pub(super) fn needs_shell(key: &str, what: &str) -> String {
     format!("{} needs a shell for {what}, and there is no /bin/sh here: write it without, or add a shell", quoted(key))
 }

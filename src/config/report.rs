@@ -19,7 +19,7 @@ const MOST: usize = 500;
 pub(super) struct Report {
     files: Vec<Document>,
     strictness: Strictness,
-    /// How long the program runs with the configuration.
+    /// The mode in which the configuration is used.
     pub mode: Mode,
     /// All kinds of tables that an unknown key may belong to, the usual ones first.
     pub schemas: &'static [&'static Schema],

@@ -223,7 +223,7 @@ fn placeholders(reader: &Reader, placeholder: &command::Placeholder, shell: Shel
     }
 }
 
-/// `None`: there is no such key.
+/// The `on_reload_failure` of a resource or a template; `None`: it is not set.
 pub(super) fn on_reload_failure(reader: &Reader) -> Option<OnReloadFailure> {
     let found = reader.filled("on_reload_failure")?;
     match found.value {

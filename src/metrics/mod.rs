@@ -76,7 +76,7 @@ pub struct Gauge {
 /// A moment on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct At {
-    /// Of the monotonic clock.
+    /// The monotonic clock.
     pub instant: Instant,
     /// Seconds since 1970 in UTC.
     pub unix: i64,

@@ -44,7 +44,7 @@ pub fn with(limits: Limits) -> Env {
     Env::new(store(), Rc::new(TestWorld::of([("/etc/hosts", "")])), limits, Recording::default())
 }
 
-/// The same, where nothing may be larger than this.
+/// The environment with a limit for the size of values and results.
 pub fn limited(output: usize) -> Env {
     with(Limits { output, ..Limits::default() })
 }
@@ -59,7 +59,7 @@ pub fn usual() -> Meter {
     metered(Limits::default())
 }
 
-/// The same, where nothing may be larger than this.
+/// A meter with a limit for the size of values and results.
 pub fn small(output: usize) -> Meter {
     metered(Limits { output, ..Limits::default() })
 }

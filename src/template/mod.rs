@@ -52,7 +52,7 @@ impl Template {
     /// Reads and compiles a template file and its includes, with the default limits and without filters of the user.
     ///
     /// # Errors
-    /// As [`Template::compile_within`].
+    /// Those of [`Template::compile_within`].
     pub fn compile(path: &Path, world: &Rc<dyn World>) -> Result<Template, Error> {
         Template::compile_within(path, world, Limits::default(), Rc::default())
     }

@@ -48,7 +48,7 @@ pub enum Question {
 }
 
 impl Question {
-    /// All of them.
+    /// All questions.
     const ALL: [Question; 5] = [Question::Time, Question::Names, Question::Files, Question::Random, Question::Filters];
 
     /// The name in the output.
@@ -379,7 +379,7 @@ impl Recorder {
 }
 
 impl Record {
-    /// With more single reads than this, reads of one directory are joined.
+    /// The number of single reads above which reads of one directory are joined.
     const MOST: usize = 256;
     /// The number of reads after that.
     const LEFT: usize = 64;

@@ -36,7 +36,7 @@ pub struct Consul {
     pub namespace: String,
     /// The time that a server may delay a response until a change.
     pub wait: Duration,
-    /// How long all watches may be silent before their node is probed.
+    /// The time after which the node of silent watches is probed.
     pub watch_deadline: Duration,
     /// The limits of requests.
     pub network: Network,
@@ -47,7 +47,7 @@ pub struct Consul {
 pub struct Token {
     /// Its text, or the file that holds it.
     pub credential: Credential,
-    /// The key or the variable that it comes from, for messages.
+    /// The key or the variable that has the token, for messages.
     pub source: &'static str,
 }
 

@@ -54,7 +54,7 @@ impl Class {
         if !self.negated {
             return self.ranges.clone();
         }
-        // Only the classes of `escape` come here: their ranges are in order, of ASCII and do not touch.
+        // Only classes of `escape` are negated: their ranges are sorted, ASCII and not adjacent.
         let mut gaps = Vec::new();
         let mut from = 0;
         for (low, high) in &self.ranges {
@@ -84,7 +84,10 @@ enum Node {
 }
 
 impl Pattern {
-    /// The error says what is wrong.
+    /// Compiles a pattern.
+    ///
+    /// # Errors
+    /// The pattern is invalid or too large.
     pub fn compile(text: &str) -> Result<Pattern, String> {
         let mut parser = Parser { rest: text, depth: 0, any_case: false, dot_all: false, lazy: false };
         let node = parser.either()?;

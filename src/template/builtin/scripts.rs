@@ -55,7 +55,7 @@ impl fmt::Debug for Scripts {
     }
 }
 
-/// The filter that a name means.
+/// The filter of a name.
 #[derive(Clone)]
 pub(crate) enum AnyFilter {
     BuiltIn(&'static Filter),

@@ -1,5 +1,5 @@
-//! The files that computed includes name: compiled when a render first asks for them, kept in the library until a
-//! render does not, and charged to each render that uses them.
+//! The files of computed includes. The first render that uses a file compiles it, the library keeps the program until a
+//! render does not use it, and each render that uses the program is charged for it.
 
 use std::path::Path;
 use std::rc::Rc;

@@ -44,7 +44,7 @@ pub(crate) struct Library {
 struct Hints {
     /// All hints so far, because each is reported once.
     known: BTreeSet<String>,
-    /// Those that were not asked for yet.
+    /// The hints that were not taken yet.
     new: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ impl Library {
 
     /// Keeps a hint until [`Library::take_hints`].
     pub fn hint(&self, text: String) {
-        /// More would not be read.
+        /// The largest number of hints. More are of no use.
         const MOST: usize = 100;
         let Hints { known, new } = &mut *self.hints.borrow_mut();
         if known.len() < MOST && known.insert(text.clone()) {

@@ -24,7 +24,7 @@ pub(crate) enum Memory {
     Text(Bytes),
 }
 
-/// `forloop`. Cells, because variables share it with the open loop, which advances it.
+/// The value `forloop`. Cells, because variables share it with the open loop, which advances it.
 #[derive(Default)]
 pub(crate) struct LoopInfo {
     pub count: Cell<usize>,

@@ -123,7 +123,7 @@ impl Render {
         }
         let text = self.attempt(|| self.captured(program, supers[left], self.tag.get()))?;
         self.scopes.borrow_mut().close();
-        // As in Go remco, a block that fails is empty here.
+        // As in Go remco, a failed block is empty here.
         Ok(text.unwrap_or_default())
     }
 }

@@ -137,7 +137,7 @@ impl Scopes {
         }
     }
 
-    /// The state of the loop around the innermost scope within the same file.
+    /// The state of the loop around the innermost scope, within one file.
     pub fn enclosing_loop(&self) -> Option<Value> {
         let mut at = self.innermost();
         while let scope = &self.open[at]

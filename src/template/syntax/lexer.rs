@@ -1,7 +1,7 @@
 //! Cuts a template file into text and tags, and tags into tokens; resolves comments, verbatim and whitespace control.
 //! Knows no tag by name: the parser reads the tokens.
 //!
-//! The rules are those of pongo2's lexer (v4, with TrimBlocks and LStripBlocks, as remco sets them).
+//! The rules are those of pongo2's lexer (v4, with TrimBlocks and LStripBlocks, as Go remco sets them).
 
 use crate::template::source::{Error, Source, Span};
 use crate::template::syntax::hints;

@@ -123,8 +123,8 @@ fn if_(parser: &mut Parser, tokens: &mut Tokens) -> Result<Option<StmtKind>, Err
             break;
         }
     }
-    // As in Go remco, the first block belongs to the first condition and so on, whatever divides them: the block behind
-    // an `else` may belong to a later condition or to none.
+    // As in Go remco, the first block belongs to the first condition and so on, whichever tags divide them: the block
+    // behind an `else` may belong to a later condition or to none.
     let mut blocks = blocks.into_iter();
     let branches = conditions.into_iter().zip(blocks.by_ref()).collect();
     Ok(Some(StmtKind::If(If { branches, otherwise: blocks.next() })))

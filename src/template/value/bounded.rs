@@ -12,7 +12,7 @@ pub struct Text {
     bytes: Vec<u8>,
     /// The memory of the text. A small text counts as 0, because it is dropped soon.
     hold: Hold,
-    /// How many copies of each byte exist at the end: two if the text becomes a value.
+    /// The number of copies of each byte at the end: two if the text becomes a value.
     copies: usize,
 }
 

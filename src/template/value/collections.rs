@@ -1,5 +1,5 @@
 //! The collections that a template fills itself: createMap and createSet. All uses share them, so a change is visible
-//! everywhere. They may contain each other, even in a circle.
+//! everywhere. They may contain each other, even in a cycle.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -10,7 +10,7 @@ use crate::template::value::printf;
 use crate::template::value::signature::{Signature, any, exactly, string};
 use crate::template::value::{Data, ListKind, Map, Object, Value};
 
-/// All collections of a render. When it is dropped, the maps drop their contents, because maps in a circle would keep
+/// All collections of a render. When it is dropped, the maps drop their contents, because maps in a cycle would keep
 /// each other alive. Cells, because the functions of a template get the collections as a shared reference.
 #[derive(Default)]
 pub struct Collections {

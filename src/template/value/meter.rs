@@ -147,7 +147,7 @@ impl Meter {
     /// Checks the limits, the clock and the signals now.
     ///
     /// # Errors
-    /// As [`Meter::charge`].
+    /// Those of [`Meter::charge`].
     #[cold]
     pub fn look(&self) -> Result<(), String> {
         let (inner, work) = (&*self.0, self.0.work.get());
@@ -343,7 +343,7 @@ pub struct Hold {
 
 impl Hold {
     /// # Errors
-    /// There is no room for so many more bytes.
+    /// The memory is used up.
     pub fn grow(&mut self, bytes: usize) -> Result<(), String> {
         self.meter.take(bytes)?;
         self.bytes += bytes;

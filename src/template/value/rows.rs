@@ -71,7 +71,7 @@ impl Value {
 }
 
 impl Rows {
-    /// How many rounds the loop has.
+    /// The number of rounds.
     pub fn len(&self) -> usize {
         match &self.source {
             Source::List(list) => list.items.len(),

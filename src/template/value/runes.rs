@@ -1,5 +1,5 @@
-//! Text as a sequence of characters where the text may be any bytes. A byte that is not part of valid
-//! UTF-8 is one character of its own, as in Go, and is never replaced or lost.
+//! Texts of any bytes as sequences of characters. A byte that is not part of valid UTF-8 is one character of its own,
+//! as in Go, and is never replaced or lost.
 
 /// The characters of a text, each as its bytes.
 pub fn runes(text: &[u8]) -> Runes<'_> {
