@@ -32,6 +32,7 @@ pub mod quote;
 mod random;
 pub mod resource;
 mod scheme;
+mod sorted;
 pub mod state;
 pub mod status;
 pub mod store;

@@ -71,6 +71,7 @@ const PARTS: &[Part] = &[
     Part { path: "src/quote.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/random.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/scheme.rs", kind: Kind::Pure, uses: NOTHING },
+    Part { path: "src/sorted.rs", kind: Kind::Pure, uses: NOTHING },
     Part { path: "src/width.rs", kind: Kind::Pure, uses: NOTHING },
 ];
 

@@ -8,7 +8,7 @@ mod programs;
 mod store;
 mod traffic;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use self::core::{Command, Core, Unlocated};
@@ -27,6 +27,7 @@ use crate::host::dns::{Found, Lookup, Query, Resolver};
 use crate::host::process::{Exit, Pid, Termination};
 use crate::host::wait::Interest;
 use crate::log::{Level, Line};
+use crate::sorted::SortedMap;
 
 /// The limits of bytes and time for which the changes of streams are gathered before they are reported, while more
 /// bytes are available.
@@ -50,8 +51,8 @@ pub struct Driver {
     core: Core,
     stage: Stage,
     /// The subscribers with their options.
-    subscribers: BTreeMap<Id, config::Backend>,
-    calls: BTreeMap<CallId, Ongoing>,
+    subscribers: SortedMap<Id, config::Backend>,
+    calls: SortedMap<CallId, Ongoing>,
     /// The number of calls so far.
     begun_calls: u64,
     /// The pending lookup of the record. The known nodes stay in use meanwhile.
@@ -102,8 +103,8 @@ impl Driver {
                 Nodes::List(..) | Nodes::Record { .. } => Core::new(&store.name, record(&store, begun)),
             },
             stage: Stage::Locating { given_up: false },
-            subscribers: BTreeMap::new(),
-            calls: BTreeMap::new(),
+            subscribers: SortedMap::new(),
+            calls: SortedMap::new(),
             begun_calls: 0,
             lookup: None,
             resolver,

@@ -33,7 +33,7 @@ pub mod vault;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 pub use self::protocol::Id;
@@ -45,6 +45,7 @@ use crate::host::inotify::Inotify;
 use crate::host::process::{Exit, Pid, Termination};
 use crate::host::wait::Interest;
 use crate::log::Line;
+use crate::sorted::SortedMap;
 use crate::store::{Bytes, Layer};
 
 /// A running backend, for one subscriber or for several that share it. The loop calls [`Backend::turn`] once at the
@@ -199,8 +200,8 @@ pub struct Pool {
     random: fn(u64) -> u64,
     /// The number of subscribers and backends so far.
     count: u64,
-    sources: BTreeMap<Source, Shared>,
-    subscribers: BTreeMap<Id, (Source, Mode)>,
+    sources: SortedMap<Source, Shared>,
+    subscribers: SortedMap<Id, (Source, Mode)>,
     /// The due times of all backends, sorted, because there may be thousands of backends and the first one is needed
     /// before every turn.
     due: BTreeSet<(Instant, Source)>,
@@ -223,8 +224,8 @@ impl Pool {
         Pool {
             random,
             count: 0,
-            sources: BTreeMap::new(),
-            subscribers: BTreeMap::new(),
+            sources: SortedMap::new(),
+            subscribers: SortedMap::new(),
             due: BTreeSet::new(),
             inotify: Inotify::default(),
         }
@@ -491,7 +492,7 @@ mod tests {
         assert!(read > 100, "{read}");
 
         // At the end all backends have read the newest keys.
-        let mut newest: BTreeMap<Id, Layer> = BTreeMap::new();
+        let mut newest: SortedMap<Id, Layer> = SortedMap::new();
         for name in NAMES {
             std::fs::write(folder.path(name), "a: last").unwrap();
         }

@@ -1,7 +1,6 @@
 //! The resources that share a store, and the time of each one's next read: at once, by its interval, or never. For
 //! protocols that read all keys of a resource at a time. Knows neither requests nor bytes.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::keys::Keys;
@@ -11,6 +10,7 @@ use super::{Mode, Report, interval, watches};
 use crate::config;
 use crate::log::{Level, Line};
 use crate::random::Random;
+use crate::sorted::SortedMap;
 use crate::store::Layer;
 
 /// The options and the state of one resource.
@@ -52,14 +52,14 @@ pub struct Readings {
     /// The store's name in logs.
     name: String,
     mode: Mode,
-    subscribers: BTreeMap<Id, Subscriber>,
+    subscribers: SortedMap<Id, Subscriber>,
     random: Random,
 }
 
 impl Readings {
     /// `name` is the store's name in logs.
     pub fn new(name: &str, mode: Mode, seed: u64) -> Readings {
-        Readings { name: name.to_owned(), mode, subscribers: BTreeMap::new(), random: Random::new(seed) }
+        Readings { name: name.to_owned(), mode, subscribers: SortedMap::new(), random: Random::new(seed) }
     }
 
     /// Adds a resource, which is due at once.

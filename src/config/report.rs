@@ -2,7 +2,6 @@
 //! and columns of the files. Never shows an expanded value.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use super::document::{Damage, Document, Span};
@@ -11,6 +10,7 @@ use super::finding::{self, Finding, Findings};
 use super::mode::{Mode, Strictness};
 use super::schema::Schema;
 use super::source::Source;
+use crate::sorted::SortedMap;
 
 /// The largest number of warnings. More help no reader, and each one costs a pass over its line.
 const MOST: usize = 500;
@@ -24,9 +24,9 @@ pub(super) struct Report {
     /// All kinds of tables that an unknown key may belong to, the usual ones first.
     pub schemas: &'static [&'static Schema],
     /// Environment variables of the stores' own clients that are set and not empty.
-    variables: BTreeMap<&'static str, String>,
+    variables: SortedMap<&'static str, String>,
     /// In the order of the output. A repeated finding, as of default_backends for every resource, is here once.
-    found: RefCell<BTreeMap<Order, Finding>>,
+    found: RefCell<SortedMap<Order, Finding>>,
     unreadable: Cell<bool>,
     /// Whether the machine is checked too.
     pub is_thorough: bool,
@@ -51,7 +51,7 @@ impl Report {
             strictness,
             mode,
             schemas,
-            variables: BTreeMap::new(),
+            variables: SortedMap::new(),
             found,
             unreadable,
             is_thorough: false,
@@ -277,7 +277,10 @@ impl Report {
 
     /// All findings, by file and place.
     pub fn finish(self) -> Findings {
-        Findings { list: self.found.into_inner().into_values().collect(), unreadable: self.unreadable.get() }
+        Findings {
+            list: self.found.into_inner().into_iter().map(|(_, finding)| finding).collect(),
+            unreadable: self.unreadable.get(),
+        }
     }
 }
 

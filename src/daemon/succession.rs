@@ -2,10 +2,11 @@
 //! generations of a service would compete for a port or a file. Starts and ends no process; the caller reports which
 //! units still have processes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use crate::config::{self, Word};
+use crate::sorted::SortedMap;
 
 /// The number of a unit. A later unit has a higher one.
 pub(super) type Number = usize;
@@ -16,8 +17,8 @@ pub(super) type Number = usize;
 /// are transitive: if a held unit is replaced, its successor waits for it, and thereby for its predecessors.
 #[derive(Debug, Default)]
 pub(super) struct Succession {
-    live: BTreeMap<Number, Unit>,
-    former: BTreeMap<Number, Unit>,
+    live: SortedMap<Number, Unit>,
+    former: SortedMap<Number, Unit>,
 }
 
 #[derive(Debug)]

@@ -9,12 +9,12 @@ mod name;
 pub mod prometheus;
 mod summary;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 pub use list::{Kind, Metric};
 pub use name::{Host, Naming};
 
+use crate::sorted::SortedMap;
 use inmem::Inmem;
 use summary::Summary;
 
@@ -25,7 +25,7 @@ pub type Label<'a> = (&'static str, &'a str);
 #[derive(Debug)]
 pub struct Registry {
     naming: Naming,
-    families: BTreeMap<&'static str, Family>,
+    families: SortedMap<&'static str, Family>,
     /// A counter or a summary without a change for this time is dropped; zero: never.
     expiration: Duration,
     /// Whether statsd or statsite is configured.
@@ -90,7 +90,7 @@ const MOST_UNSENT: usize = 1024;
 impl Registry {
     /// An empty registry. `expiration`: a counter or a summary without a change for this time is dropped; zero: never.
     pub fn new(naming: Naming, expiration: Duration, is_pushing: bool, inmem: Option<Inmem>) -> Registry {
-        let (families, unsent) = (BTreeMap::new(), Vec::new());
+        let (families, unsent) = (SortedMap::new(), Vec::new());
         Registry { naming, families, expiration, is_pushing, unsent, inmem, is_changed: false }
     }
 
@@ -187,7 +187,7 @@ impl Registry {
     /// The series of these labels, created if it does not exist.
     fn series(&mut self, metric: &'static Metric, labels: &[Label<'_>], now: Instant) -> &mut Series {
         let new = || Family { metric, series: Vec::new() };
-        let series = &mut self.families.entry(metric.name).or_insert_with(new).series;
+        let series = &mut self.families.get_or_insert_with(metric.name, new).series;
         let own =
             |series: &Series| series.labels.iter().map(|(name, value)| (*name, &**value)).cmp(labels.iter().copied());
         let at = match series.binary_search_by(own) {

@@ -1,6 +1,8 @@
 //! Compares the formats with the output of go-metrics, which scripts/record-metrics recorded.
 //! Sends nothing.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::*;

@@ -28,6 +28,7 @@ use crate::config::{self, Secret};
 use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
+use crate::sorted::SortedMap;
 use crate::store::path;
 
 /// The shortest time between two requests for one key. It limits the rate if an index rises without end, or if a proxy
@@ -47,7 +48,7 @@ const ACLS: CallId = CallId(usize::MAX);
 pub struct Consul {
     options: Options,
     readings: Readings,
-    members: BTreeMap<Id, Member>,
+    members: SortedMap<Id, Member>,
     /// The topics by their calls. Free places are used again.
     topics: Vec<Option<Topic>>,
     /// The place of each key.
@@ -171,7 +172,7 @@ impl Consul {
         Consul {
             options,
             readings: Readings::new(NAME, mode, seed),
-            members: BTreeMap::new(),
+            members: SortedMap::new(),
             topics: Vec::new(),
             places: BTreeMap::new(),
             token: Token::Unread,

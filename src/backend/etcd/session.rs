@@ -6,7 +6,6 @@
 mod failure;
 mod stream;
 
-use std::collections::BTreeMap;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use crate::backend::Report;
 use crate::backend::failover::SLOW_RETRY;
 use crate::backend::protocol::{Id, Output, Subscribers};
 use crate::log::{Level, Line};
+use crate::sorted::SortedMap;
 
 /// The options of one etcd cluster.
 pub struct Settings {
@@ -103,7 +103,7 @@ pub enum RequestKind {
 /// One etcd and the subscriptions that share it.
 pub struct Session {
     settings: Settings,
-    subscriptions: BTreeMap<Id, Subscription>,
+    subscriptions: SortedMap<Id, Subscription>,
     /// The current node, as the log shows it.
     node: String,
     /// The resource whose page is requested next. A read keeps the turn until its last page, then the next resource has
@@ -179,7 +179,7 @@ impl Session {
     /// `random` returns a number below its argument, which is not 0.
     pub fn new(settings: Settings, now: Instant, random: Box<dyn FnMut(u64) -> u64>) -> Session {
         Session {
-            subscriptions: BTreeMap::new(),
+            subscriptions: SortedMap::new(),
             node: String::new(),
             next_reader: Id(0),
             state: State::Ready,
@@ -367,7 +367,7 @@ impl Session {
             return Some(Asked::Watch);
         }
         let is_due = |(_, s): &(&Id, &Subscription)| s.due(now).is_some_and(|at| at <= now);
-        let due = self.subscriptions.range(self.next_reader..).find(is_due);
+        let due = self.subscriptions.iter_from(&self.next_reader).find(is_due);
         let due = due.or_else(|| self.subscriptions.iter().find(is_due));
         if let Some((id, subscription)) = due {
             return Some(match subscription.want() {

@@ -5,7 +5,6 @@
 mod consumer;
 mod greeting;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use self::consumer::{Answers, Consumer, Next, State};
@@ -22,6 +21,7 @@ use crate::config;
 use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
+use crate::sorted::SortedMap;
 
 /// The one connection.
 const CALL: CallId = CallId(0);
@@ -80,9 +80,9 @@ pub struct Nats {
     unique: String,
     /// The number of the last subscription.
     last: u64,
-    consumers: BTreeMap<u64, Consumer>,
+    consumers: SortedMap<u64, Consumer>,
     /// The sequence number in the stream that the reported keys of each resource have reached.
-    sequences: BTreeMap<Id, u64>,
+    sequences: SortedMap<Id, u64>,
     /// The identity of the login.
     identity: Identity,
     /// The texts that errors must not show.
@@ -124,8 +124,8 @@ impl Nats {
             info: Info::default(),
             unique: format!("{seed:016x}"),
             last: 0,
-            consumers: BTreeMap::new(),
-            sequences: BTreeMap::new(),
+            consumers: SortedMap::new(),
+            sequences: SortedMap::new(),
             identity: Identity::Anonymous,
             secrets,
             random: Random::new(seed ^ 1),

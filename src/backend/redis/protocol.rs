@@ -26,6 +26,7 @@ use crate::config::{self, ReadLimits};
 use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
+use crate::sorted::SortedMap;
 use crate::store::Bytes;
 
 /// The connection for commands.
@@ -78,7 +79,7 @@ pub struct Settings {
 pub struct Redis {
     settings: Settings,
     readings: Readings,
-    resources: BTreeMap<Id, Resource>,
+    resources: SortedMap<Id, Resource>,
     random: Random,
     /// The texts that errors must not show.
     secrets: Redactor,
@@ -220,7 +221,7 @@ impl Redis {
     pub fn new(settings: Settings, mode: Mode, seed: u64, now: Instant) -> Redis {
         Redis {
             readings: Readings::new(NAME, mode, seed),
-            resources: BTreeMap::new(),
+            resources: SortedMap::new(),
             random: Random::new(seed.wrapping_add(1)),
             secrets: Redactor::default(),
             user: None,
@@ -381,7 +382,7 @@ impl Redis {
         if self.round.is_some() {
             return;
         }
-        let mut touched = BTreeMap::new();
+        let mut touched = SortedMap::new();
         for (id, resource) in &mut self.resources {
             if resource.mirror.is_some() && !resource.touched.is_empty() {
                 resource.announced = Tally::new(self.settings.limits);

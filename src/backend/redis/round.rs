@@ -7,6 +7,7 @@ use super::mirror::Mirror;
 use super::wanted::{Channel, Role, Wanted};
 use crate::backend::Change;
 use crate::backend::protocol::Id;
+use crate::sorted::SortedMap;
 use crate::store::Bytes;
 
 /// A changed key and its meaning for one resource.
@@ -45,7 +46,7 @@ impl Touch {
 pub struct Round {
     /// The number of the round, which is unique.
     pub serial: u64,
-    touched: BTreeMap<Id, Touched>,
+    touched: SortedMap<Id, Touched>,
     values: BTreeMap<Bytes, Option<Bytes>>,
     awaited: usize,
     /// The user may not read one of the keys. The key may still exist.
@@ -65,7 +66,7 @@ pub enum Applied {
 
 impl Round {
     /// A round, and the keys to request.
-    pub fn new(serial: u64, touched: BTreeMap<Id, Touched>) -> (Round, Vec<Bytes>) {
+    pub fn new(serial: u64, touched: SortedMap<Id, Touched>) -> (Round, Vec<Bytes>) {
         let wanted = touched.values().flatten().filter(|(_, touch)| touch.is_wanted());
         let values: BTreeMap<Bytes, Option<Bytes>> = wanted.map(|(key, _)| (key.clone(), None)).collect();
         let keys: Vec<Bytes> = values.keys().cloned().collect();
@@ -154,7 +155,7 @@ mod tests {
                     }
                 }
             }
-            let (mut round, asked) = Round::new(1, [(Id(1), touched)].into());
+            let (mut round, asked) = Round::new(1, [(Id(1), touched)].into_iter().collect());
             for (key, _, value) in announced {
                 if asked.contains(&bytes(key)) {
                     round.value(&bytes(key), value.map(bytes));

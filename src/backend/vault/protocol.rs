@@ -21,6 +21,7 @@ use crate::backend::{Mode, Report};
 use crate::config::{self, AuthType, ReadLimits, Secret};
 use crate::log::{Level, Line};
 use crate::random::Random;
+use crate::sorted::SortedMap;
 use crate::store::path;
 
 /// The number of concurrent requests of a round.
@@ -69,7 +70,7 @@ pub struct Vault {
     /// The current node, as the log shows it.
     node: String,
     readings: Readings,
-    members: BTreeMap<Id, Keys>,
+    members: SortedMap<Id, Keys>,
     /// The resources whose read is pending or waits for its round.
     waiting: VecDeque<Id>,
     round: Option<Round>,
@@ -174,7 +175,7 @@ impl Vault {
             nodes: shown,
             node: String::new(),
             readings: Readings::new(NAME, mode, seed),
-            members: BTreeMap::new(),
+            members: SortedMap::new(),
             waiting: VecDeque::new(),
             round: None,
             calls: Vec::new(),

@@ -7,7 +7,6 @@ mod answers;
 mod events;
 mod open;
 
-use std::collections::BTreeMap;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -25,6 +24,7 @@ use crate::config::{self, Secret};
 use crate::cut;
 use crate::log::{Level, Line};
 use crate::random::Random;
+use crate::sorted::SortedMap;
 use crate::store::Bytes;
 
 /// The one connection.
@@ -69,7 +69,7 @@ pub struct Settings {
 pub struct Zookeeper {
     settings: Settings,
     readings: Readings,
-    subscriptions: BTreeMap<Id, Subscription>,
+    subscriptions: SortedMap<Id, Subscription>,
     reads: Reads,
     state: State,
     session: SessionId,
@@ -131,7 +131,7 @@ impl Zookeeper {
         Zookeeper {
             settings,
             readings: Readings::new(NAME, mode, seed),
-            subscriptions: BTreeMap::new(),
+            subscriptions: SortedMap::new(),
             reads: Reads::default(),
             state: State::Closed,
             session: SessionId::default(),

@@ -1,7 +1,6 @@
 //! What follows a refusal, a failed request or a lost history: a new login, a pause of one resource, another node, or a
 //! read of all keys. Reports each failure and its end. Does not choose the node.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::stream::Watching;
@@ -12,6 +11,7 @@ use crate::backend::etcd::wire::{self, Reason, Refusal, Span};
 use crate::backend::failover::{LASTING, SLOW_RETRY};
 use crate::backend::protocol::{Id, Output, Subscribers};
 use crate::log::Level;
+use crate::sorted::SortedMap;
 
 /// A compacted history hits every machine at the same moment. Each one starts to read all keys at a random moment
 /// within this time.
@@ -257,7 +257,7 @@ impl Session {
         let mut all = !locked_out;
         let confirmed = match &self.state {
             State::Watching(watching) => Watching::open(&watching.slots[..watching.answered]),
-            State::Ready | State::Resting { .. } => BTreeMap::new(),
+            State::Ready | State::Resting { .. } => SortedMap::new(),
         };
         for (id, subscription) in &mut self.subscriptions {
             let watched = confirmed.get(id).copied().unwrap_or(0) == subscription.watches.len();

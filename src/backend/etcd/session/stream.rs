@@ -1,7 +1,6 @@
 //! The one stream of all watches: which watches are in it, their answers, the probe of a silent stream, and its end.
 //! Does not decide what follows a failure: `failure` does.
 
-use std::collections::BTreeMap;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use crate::backend::etcd::wire::{self, Header, Reason, Refusal, WatchAnswer};
 use crate::backend::failover::LASTING;
 use crate::backend::protocol::{Id, Output};
 use crate::log::Level;
+use crate::sorted::SortedMap;
 
 /// etcd sends a progress notification every 10 minutes on an idle stream, and at most 22 minutes after an event. A
 /// stream that was silent for longer is dead, even if its node is alive: a proxy or a NAT table has lost the
@@ -256,10 +256,10 @@ impl Watching {
     }
 
     /// The number of open watches of each resource in `slots`.
-    pub(super) fn open(slots: &[WatchSlot]) -> BTreeMap<Id, usize> {
-        let mut open = BTreeMap::new();
+    pub(super) fn open(slots: &[WatchSlot]) -> SortedMap<Id, usize> {
+        let mut open = SortedMap::new();
         for slot in slots.iter().filter(|slot| slot.state == SlotState::Open) {
-            *open.entry(slot.id).or_default() += 1;
+            *open.get_or_insert_with(slot.id, || 0) += 1;
         }
         open
     }
