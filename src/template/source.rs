@@ -155,6 +155,7 @@ pub(crate) enum Reach {
 }
 
 impl Reach {
+    /// The words for the step in an error, before the place of its tag.
     pub fn text(self) -> &'static str {
         match self {
             Reach::Included => "included from",
@@ -212,6 +213,7 @@ impl Source {
         self.hinted.borrow_mut().insert(place.start)
     }
 
+    /// The line of a byte offset, counted from 1. Panics behind the end of the file.
     pub fn line(&self, offset: u32) -> usize {
         1 + self.bytes[..offset as usize].iter().filter(|byte| **byte == b'\n').count()
     }

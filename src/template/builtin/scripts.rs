@@ -63,6 +63,7 @@ pub(crate) enum AnyFilter {
 }
 
 impl AnyFilter {
+    /// The name behind the `|`.
     pub fn name(&self) -> &str {
         match self {
             AnyFilter::BuiltIn(filter) => filter.name,

@@ -63,6 +63,7 @@ pub(super) struct Computed {
 }
 
 impl Library {
+    /// A library without files, with the filters of the user.
     pub fn new(scripts: Rc<Scripts>) -> Library {
         Library { scripts, ..Library::default() }
     }
@@ -72,6 +73,7 @@ impl Library {
         self.earlier.replace(self.computed.take());
     }
 
+    /// The names of the template and its includes. Panics while they are borrowed.
     pub fn names(&self) -> RefMut<'_, Names> {
         self.names.borrow_mut()
     }

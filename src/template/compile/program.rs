@@ -125,6 +125,7 @@ pub(crate) struct CycleNode {
 }
 
 impl Program {
+    /// The file that a place belongs to.
     pub fn source(&self, span: Span) -> &Source {
         &self.sources[span.file as usize]
     }

@@ -395,6 +395,7 @@ impl Arguments {
         }
     }
 
+    /// All arguments in the order of the call.
     pub fn as_slice(&self) -> &[Value] {
         if self.many.is_empty() { &self.few[..self.count] } else { &self.many }
     }

@@ -16,6 +16,7 @@ impl Render {
         pairs.iter().map(|(name, expr)| Ok((*name, self.eval_marked(expr)?))).collect()
     }
 
+    /// Sets variables of the innermost scope.
     pub fn set_all(&self, values: impl IntoIterator<Item = (Name, Value)>) {
         let mut scopes = self.scopes.borrow_mut();
         for (name, value) in values {

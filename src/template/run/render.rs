@@ -273,6 +273,7 @@ impl Render {
         out.push(text)
     }
 
+    /// Appends a value to the result, not escaped. Fails if the result becomes too large.
     pub fn print_value(&self, value: &Value) -> Outcome<()> {
         match value {
             Value::Str(text) => self.print_text(text),
@@ -285,6 +286,7 @@ impl Render {
         self.out.borrow().len()
     }
 
+    /// Removes and returns the output from [`Render::mark`] on. Fails if the copy exceeds the memory of the render.
     pub fn take(&self, start: usize) -> Outcome<Bytes> {
         let at_tag = |message| Stop::At(self.tag.get(), message);
         let mut out = self.out.borrow_mut();

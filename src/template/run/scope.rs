@@ -55,6 +55,7 @@ pub(crate) enum NameQuery<'s> {
 }
 
 impl Scopes {
+    /// Only the outermost scope, without variables and without escaping.
     pub fn new() -> Scopes {
         let open = vec![Scope::new(Visibility::Functions, Escape::Off)];
         Scopes { open, bytes: 0, about: Value::object(About) }
@@ -65,6 +66,8 @@ impl Scopes {
         self.open.len() - 1
     }
 
+    /// Opens a scope. With [`Visibility::Scope`] it inherits the escaping of that scope; otherwise its output is not
+    /// escaped.
     pub fn open(&mut self, sees: Visibility) {
         // A scope sees only older scopes. A macro that was carried out of its scope sees the scopes that are open now.
         let older = |scope: usize| scope.min(self.innermost());
@@ -91,6 +94,7 @@ impl Scopes {
         self.open(Visibility::Scope(self.innermost()));
     }
 
+    /// Closes the innermost scope, and drops its variables.
     pub fn close(&mut self) {
         if let Some(scope) = self.open.pop() {
             self.bytes -= scope.bytes;
@@ -120,6 +124,7 @@ impl Scopes {
         }
     }
 
+    /// The meaning of a name in the innermost scope. The variables of inner scopes hide those of outer ones.
     pub fn look(&self, name: Name) -> NameQuery<'_> {
         let mut at = self.innermost();
         loop {

@@ -40,6 +40,7 @@ pub(crate) struct Heights {
 }
 
 impl Stacks {
+    /// The present heights, for [`Stacks::truncate`].
     pub fn heights(&self) -> Heights {
         Heights {
             loops: self.loops.len(),

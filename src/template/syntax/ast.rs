@@ -152,6 +152,7 @@ pub(crate) struct Printed {
 }
 
 impl Printed {
+    /// A value, not escaped if the filter `safe` is applied to it or to all of its operands.
     pub fn new(value: Expr) -> Printed {
         let safe = value.is_safe();
         Printed { value, safe }

@@ -341,6 +341,7 @@ impl Tag<'_> {
 }
 
 impl TagKind {
+    /// The delimiter that closes a tag of this kind.
     pub fn delimiter(self) -> &'static str {
         match self {
             TagKind::Print => "}}",

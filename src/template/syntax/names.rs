@@ -41,6 +41,7 @@ impl Default for Names {
 }
 
 impl Names {
+    /// The number of a name. A new name gets the next number.
     pub fn name(&mut self, text: &str) -> Name {
         if let Some(name) = self.known.get(text) {
             return *name;
@@ -52,6 +53,7 @@ impl Names {
         name
     }
 
+    /// The text of a name. The name must come from this list.
     pub fn text(&self, name: Name) -> &Rc<str> {
         &self.texts[name.0 as usize]
     }

@@ -265,6 +265,7 @@ pub(crate) struct Mark {
 
 /// The parts of a tag.
 impl Parser<'_> {
+    /// The present state, for [`Parser::reset`].
     pub fn mark(&self) -> Mark {
         Mark { depth: self.depth, variables: self.variables.len(), wrong_calls: self.wrong_calls.len() }
     }
@@ -276,6 +277,7 @@ impl Parser<'_> {
         self.wrong_calls.truncate(mark.wrong_calls);
     }
 
+    /// An error that shows a place of the file.
     pub fn error(&self, what: Span, message: impl Into<String>) -> Error {
         self.source.error(what, message)
     }
@@ -289,6 +291,7 @@ impl Parser<'_> {
         Err(self.source.error(what, format!("nested too deeply, {NESTING} levels are the limit")))
     }
 
+    /// Closes the level that the last [`Parser::open_level`] opened.
     pub fn close_level(&mut self) {
         self.depth -= 1;
     }
@@ -305,10 +308,12 @@ impl Parser<'_> {
         Ok(name)
     }
 
+    /// Notes that a tag of the file sets a variable of this name.
     pub fn bind(&mut self, name: Name) {
         self.bound.insert(name);
     }
 
+    /// Takes a name. Fails if the next token is not a name.
     pub fn name(&mut self, tokens: &mut Tokens) -> Result<Name, Error> {
         let Some(name) = tokens.take_kind(TokenKind::Name) else {
             let message = format!("a name is expected, found {}", tokens.found());

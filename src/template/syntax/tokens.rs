@@ -11,24 +11,29 @@ pub(crate) struct Tokens<'t, 's> {
 }
 
 impl<'t, 's> Tokens<'t, 's> {
+    /// All tokens of a tag, none of them taken.
     pub fn new(tag: &'t Tag<'s>) -> Tokens<'t, 's> {
         Tokens { tag, at: 0 }
     }
 
+    /// The next token, which is not taken; `None` at the end of the tag.
     pub fn peek(&self) -> Option<&'t Token<'s>> {
         self.tag.tokens.get(self.at)
     }
 
+    /// Takes the next token; `None` at the end of the tag.
     pub fn next(&mut self) -> Option<&'t Token<'s>> {
         let token = self.peek()?;
         self.at += 1;
         Some(token)
     }
 
+    /// The tokens that are not taken yet.
     pub fn rest(&self) -> &'t [Token<'s>] {
         &self.tag.tokens[self.at..]
     }
 
+    /// Whether all tokens are taken.
     pub fn is_empty(&self) -> bool {
         self.rest().is_empty()
     }

@@ -23,6 +23,7 @@ const ACCOUNTED: usize = 4096;
 const LARGE: usize = 1 << 20;
 
 impl Text {
+    /// An empty text that becomes a value. The copy for the value counts as memory too.
     pub fn new(meter: &Meter) -> Text {
         Text { bytes: Vec::new(), hold: meter.hold(), copies: 2 }
     }
@@ -32,6 +33,8 @@ impl Text {
         Text { copies: 1, ..Text::new(meter) }
     }
 
+    /// Appends bytes. Fails if the text becomes longer than the limit `template_output`, or the render has used up its
+    /// work or memory.
     #[inline]
     pub fn push(&mut self, part: &[u8]) -> Result<(), String> {
         // An empty part is work too: a list may have millions of them.
@@ -49,14 +52,17 @@ impl Text {
         Ok(())
     }
 
+    /// The finished text. Copies it into shared memory.
     pub fn into_bytes(self) -> Bytes {
         self.bytes.into()
     }
 
+    /// The meter of the render that the text belongs to.
     pub fn meter(&self) -> &Meter {
         self.hold.meter()
     }
 
+    /// The length so far, in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -73,6 +79,7 @@ impl Text {
         self.bytes
     }
 
+    /// The finished text as a value. Copies it into shared memory.
     pub fn into_value(self) -> Value {
         Value::Str(self.into_bytes())
     }

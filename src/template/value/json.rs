@@ -40,6 +40,8 @@ pub enum Style {
     Pretty,
 }
 
+/// A value as a JSON text like that of Go's encoding/json. Fails for a float that is infinite or not a number, for
+/// values nested deeper than 200 levels, and at the limits of the render.
 pub fn write(meter: &Meter, value: &Value, style: Style) -> Result<Value, String> {
     let mut writer = Writer { out: Text::new(meter), style, depth: 0 };
     writer.value(value)?;

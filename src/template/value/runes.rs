@@ -6,6 +6,7 @@ pub fn runes(text: &[u8]) -> Runes<'_> {
     Runes { rest: text }
 }
 
+/// The iterator of [`runes`].
 pub struct Runes<'a> {
     rest: &'a [u8],
 }

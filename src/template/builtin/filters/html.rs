@@ -12,6 +12,7 @@ use crate::template::value::meter::{Hold, Meter};
 use crate::template::value::runes;
 use crate::template::value::search;
 
+/// The filter `escape`: replaces `& < > " '` by HTML entities, also in a text that is escaped already.
 pub fn escape(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     text::escaped(env, value, |byte| match byte {
         b'&' => Some(b"&amp;"),
@@ -40,6 +41,7 @@ pub fn escapejs(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(out.into_value())
 }
 
+/// The filter `linebreaksbr`: replaces each newline by `<br />`.
 pub fn linebreaksbr(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     search::replace(&env.meter, &value.text(), b"\n", b"<br />", usize::MAX)
 }

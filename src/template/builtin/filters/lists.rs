@@ -12,10 +12,12 @@ use crate::template::value::search;
 use crate::template::value::sorting::sorted;
 use crate::template::value::{List, ListKind, Value};
 
+/// The filter `first`: the first element of a list or character of a text; an empty text if there is none.
 pub fn first(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(element(value, 0).unwrap_or_else(|| Value::str("")))
 }
 
+/// The filter `last`: the last element of a list or character of a text; an empty text if there is none.
 pub fn last(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let last = match value {
         Value::Str(text) => runes::last(text).map(Value::str),
@@ -25,6 +27,7 @@ pub fn last(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(last.unwrap_or_else(|| Value::str("")))
 }
 
+/// The filter `random`: a random element of a list or character of a text. Empty and other values stay unchanged.
 pub fn random(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     if !matches!(value, Value::Str(_) | Value::List(_)) || value.is_empty() {
         return Ok(value.clone());
@@ -54,14 +57,18 @@ fn element(value: &Value, index: usize) -> Option<Value> {
     }
 }
 
+/// The filter `length`: the number of elements, entries or characters; 0 for other values.
 pub fn length(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(Value::integer(value.len() as i64))
 }
 
+/// The filter `length_is`: whether the filter `length` gives this number. The argument may be a text with a number.
 pub fn length_is(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     Ok(Value::Bool(value.len() as i64 == argument.int()))
 }
 
+/// The filter `join`: the elements of a list or the characters of a text, with the argument between them. Other values
+/// stay unchanged.
 pub fn join(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let separator = argument.text();
     let mut out = Text::new(&env.meter);
@@ -110,6 +117,8 @@ pub fn slice(env: &Env, value: &Value, argument: &Value) -> Result<Value, String
     })
 }
 
+/// The filter `split`: the list of the parts between a separator; with an empty one of the characters (Go's
+/// strings.Split). The filter comes from pongo2, not from Django.
 pub fn split(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let (text, separator) = (value.text(), argument.text());
     if separator.is_empty() {
@@ -126,6 +135,7 @@ pub fn split(env: &Env, value: &Value, argument: &Value) -> Result<Value, String
     bounded::strings(&env.meter, parts)
 }
 
+/// The filter `make_list`: the list of a text's characters. A value of another type is converted to text first.
 pub fn make_list(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let text = value.text();
     bounded::strings(&env.meter, || runes::runes(&text))
@@ -151,6 +161,8 @@ pub fn sort_by_length(env: &Env, value: &Value, _: &Value) -> Result<Value, Stri
     }
 }
 
+/// The filter `mapValue` of Go remco: the entry of a map. Gives nothing if the map has no such entry, the value is not
+/// a map, or the key is not a text.
 pub fn map_value(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     Ok(match (value.entries(), argument) {
         (Some(map), Value::Str(key)) => map.get(key).cloned().unwrap_or(Value::Nil),

@@ -21,15 +21,19 @@ fn is_number(value: &Value) -> bool {
     matches!(value, Value::Int(..) | Value::Float(_))
 }
 
+/// The filter `divisibleby`: whether a number is a multiple of another one. Drops the fractions of both; false for 0 as
+/// the divisor.
 pub fn divisibleby(_: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let divisor = argument.int();
     Ok(Value::Bool(divisor != 0 && value.int().wrapping_rem(divisor) == 0))
 }
 
+/// The filter `integer` of pongo2: a number, or a text with a number, without its fraction; 0 for other values.
 pub fn integer(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(Value::integer(value.int()))
 }
 
+/// The filter `float` of pongo2: a number, or a text with a number, as a float; 0 for other values.
 pub fn float(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(Value::Float(value.float()))
 }
@@ -52,6 +56,8 @@ pub fn parse_int(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     })
 }
 
+/// The filter `parseFloat`: unlike `float`, fails if the text is no number (Go's strconv.ParseFloat). The empty text is
+/// 0; other values than texts stay unchanged.
 pub fn parse_float(_: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let Value::Str(text) = value else {
         return Ok(value.clone());

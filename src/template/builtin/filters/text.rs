@@ -12,10 +12,12 @@ use crate::template::value::printf;
 use crate::template::value::runes;
 use crate::template::value::search;
 
+/// The filter `upper`: each character in upper case, as one character (Unicode's simple mapping, which Go uses).
 pub fn upper(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     mapped(env, value, to_upper)
 }
 
+/// The filter `lower`: each character in lower case, as one character (Unicode's simple mapping, which Go uses).
 pub fn lower(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     mapped(env, value, to_lower)
 }
@@ -86,6 +88,7 @@ fn separates(c: char) -> bool {
     if c.is_ascii() { !c.is_ascii_alphanumeric() && c != '_' } else { c.is_whitespace() }
 }
 
+/// The filter `addslashes`: a backslash before each backslash and quotation mark.
 pub fn addslashes(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     escaped(env, value, |byte| {
         matches!(byte, b'\\' | b'"' | b'\'').then_some(match byte {
@@ -114,6 +117,7 @@ pub(crate) fn escaped(env: &Env, value: &Value, escape: impl Fn(u8) -> Option<&'
     Ok(out.into_value())
 }
 
+/// The filter `cut`: the text without any occurrence of the argument.
 pub fn cut(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     search::replace(&env.meter, &value.text(), &argument.text(), b"", usize::MAX)
 }
@@ -127,6 +131,7 @@ pub fn center(env: &Env, value: &Value, argument: &Value) -> Result<Value, Strin
     framed(env, blanks.div_ceil(2), value, blanks / 2)
 }
 
+/// The filter `ljust`: appends blanks up to a width in characters. Numbers count as empty, as in `center`.
 pub fn ljust(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let blanks = usize::try_from(argument.int()).unwrap_or(0).saturating_sub(value.len());
     framed(env, 0, value, blanks)
@@ -161,6 +166,8 @@ pub fn truncatechars(env: &Env, value: &Value, argument: &Value) -> Result<Value
     Ok(out.into_value())
 }
 
+/// The filter `truncatewords`: the first words, with one blank between them, and ` ...` if more words follow. Without a
+/// number above 0 the text is empty.
 pub fn truncatewords(env: &Env, value: &Value, argument: &Value) -> Result<Value, String> {
     let text = value.text();
     let count = usize::try_from(argument.int()).unwrap_or(0);
@@ -178,6 +185,7 @@ pub fn truncatewords(env: &Env, value: &Value, argument: &Value) -> Result<Value
     Ok(out.into_value())
 }
 
+/// The filter `wordcount`: the number of parts between blanks (Go's strings.Fields).
 pub fn wordcount(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     Ok(Value::integer(count_words(env, &value.text())? as i64))
 }
@@ -211,6 +219,8 @@ pub fn wordwrap(env: &Env, value: &Value, argument: &Value) -> Result<Value, Str
     Ok(out.into_value())
 }
 
+/// The filter `linenumbers`: each line with its number before it, from `1. ` on. Django pads the numbers to equal
+/// width, pongo2 does not.
 pub fn linenumbers(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let mut out = Text::new(&env.meter);
     for (index, line) in value.text().split(|byte| *byte == b'\n').enumerate() {
@@ -261,6 +271,8 @@ fn percent_encoded(env: &Env, value: &Value, kept: &[u8]) -> Result<Value, Strin
     Ok(out.into_value())
 }
 
+/// The filter `base64` of Go remco: a text in base64 with padding (Go's base64.StdEncoding). Other values stay
+/// unchanged.
 pub fn base64(env: &Env, value: &Value, _: &Value) -> Result<Value, String> {
     let Value::Str(text) = value else {
         return Ok(value.clone());
