@@ -37,6 +37,7 @@ pub enum Step {
     Fail(String),
 }
 
+/// The reason for the choice of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
     /// This version holds a key, or is the only one that the node has.

@@ -52,10 +52,13 @@ impl Login {
         Ok(with_headers(Request::post(wire::AUTHENTICATE, body), std::iter::empty()))
     }
 
+    /// Takes the HTTP status of the answer.
     pub fn head(&mut self, status: u16) {
         self.status = status;
     }
 
+    /// Takes a piece of the answer's body. Keeps at most 64 KiB of an answer with a token, and the beginning of a
+    /// refusal; drops the rest.
     pub fn body(&mut self, piece: &[u8]) {
         match self.status {
             200 => {

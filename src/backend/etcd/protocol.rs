@@ -61,6 +61,7 @@ enum Streaming {
 }
 
 impl V3 {
+    /// A protocol without a token and without requests. The limits of a read and of an answer come from `etcd`.
     pub fn new(session: Session, mode: Mode, etcd: &config::Etcd) -> V3 {
         V3 {
             session,

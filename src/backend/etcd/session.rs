@@ -89,6 +89,7 @@ pub struct Request {
     pub body: String,
 }
 
+/// The kind of a request, with the events that answer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     /// Answered by `LoggedIn`, `LoginRefused`, `NoCredentials` or `Broken`. The protocol makes the body, which is
@@ -226,6 +227,7 @@ impl Session {
         self.subscriptions.keys().next().copied()
     }
 
+    /// Processes an event of the time `now`, and appends the actions that follow to `out`.
     pub fn on(&mut self, event: Event, now: Instant, out: &mut Vec<Action>) {
         self.now = now;
         match event {

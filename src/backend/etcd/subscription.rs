@@ -138,6 +138,8 @@ pub struct Watch {
 }
 
 impl Subscription {
+    /// A subscription without known keys, whose first read may start at once. Only the goal [`Goal::Watched`] needs
+    /// watches; the mirror has their ranges.
     pub fn new(wanted: Wanted) -> Subscription {
         let Wanted { prefix, goal, interval, mirror, limits } = wanted;
         let watched = if goal == Goal::Watched { mirror.watched() } else { Vec::new() };
@@ -399,6 +401,7 @@ impl Subscription {
         }
     }
 
+    /// Whether the answer comes from another cluster than the last read (`cluster_id` of etcd's ResponseHeader).
     pub fn is_other_cluster(&self, header: Header) -> bool {
         header.cluster_id != self.cluster
     }
@@ -467,6 +470,7 @@ impl Subscription {
         matches!(self.state, State::Known(Known { unclear: Unclear::Nothing, .. }))
     }
 
+    /// The number of keys in a page.
     #[cfg(test)]
     pub fn limit(&self) -> usize {
         self.limit

@@ -32,6 +32,7 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// A read of all ranges of the mirror. The first page is requested at `from`; `None`: at once.
     pub fn new(mirror: &Mirror, limits: ReadLimits, from: Option<Instant>) -> Reading {
         let (tally, page_tally) = (Tally::new(limits), Tally::new(limits));
         Reading {

@@ -102,6 +102,7 @@ pub struct Request {
     pub target: String,
 }
 
+/// The kind of a request, with the events that answer it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     /// Answered by `Read`, `Refused` or `Broken`.
@@ -216,6 +217,8 @@ impl Session {
         }
     }
 
+    /// Processes an event of the time `now`, and appends the actions that follow to `out`. The first event also starts
+    /// the read of all keys.
     pub fn on(&mut self, event: Event, now: Instant, out: &mut Vec<Action>) {
         if self.now.replace(now).is_none() {
             let line = Line::new(Level::Info, "set backend nodes").with("backend", NAME);

@@ -31,6 +31,7 @@ pub struct Consumer {
     trigger: bool,
 }
 
+/// The progress of a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// The request for the consumer is sent. Messages may arrive before its answer.
@@ -149,12 +150,15 @@ pub struct Answers {
 }
 
 impl Answers {
+    /// Notes the subject of a consumer's flow control message, in place of the consumer's earlier one. Ignores a text
+    /// that cannot be a subject.
     pub fn flow(&mut self, consumer: u64, subject: &str) {
         if wire::is_subject(subject) {
             self.flow.insert(consumer, subject.to_owned());
         }
     }
 
+    /// The answers in NATS's client protocol: one `PONG`, if there was a ping, and one empty `PUB` for each consumer.
     pub fn bytes(self) -> Vec<u8> {
         let mut bytes = if self.pong { b"PONG\r\n".to_vec() } else { Vec::new() };
         self.flow.values().for_each(|subject| bytes.extend(wire::publish(subject, None, "")));

@@ -37,6 +37,8 @@ pub enum Pending {
 }
 
 impl Open {
+    /// Counts up and returns the number of the next request (`xid` in ZooKeeper's protocol): above 0, and 1 again after
+    /// the largest one.
     pub fn next_number(&mut self) -> i32 {
         // Negative numbers have special meanings.
         self.number = self.number.checked_add(1).unwrap_or(1);
@@ -55,6 +57,8 @@ impl Open {
         self.is_probed = true;
     }
 
+    /// Queues the bytes of a request, and notes `now` as the time of the last one. If no reply is pending, the silence
+    /// of the server is counted from `now` on.
     pub fn send(&mut self, request: &[u8], now: Instant) {
         if self.asked.is_empty() && !self.is_probed {
             self.last_received = now;
@@ -63,10 +67,12 @@ impl Open {
         self.unsent.extend_from_slice(request);
     }
 
+    /// Whether a reply is pending, also the one to a ping or an authentication.
     pub fn is_asked(&self) -> bool {
         self.is_probed || !self.asked.is_empty()
     }
 
+    /// Whether a reply is pending and the server has sent no byte for at least the time `limit`.
     pub fn is_late(&self, limit: Duration, now: Instant) -> bool {
         self.is_asked() && self.last_received + limit <= now
     }
