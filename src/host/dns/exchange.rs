@@ -40,6 +40,7 @@ pub struct Plan {
     pub second_family: Option<Duration>,
 }
 
+/// The questions about one name, the servers they are sent to, and the answers so far.
 #[derive(Debug)]
 pub struct Exchange {
     plan: Plan,

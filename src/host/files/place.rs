@@ -227,6 +227,7 @@ impl Place {
 }
 
 impl Found {
+    /// The mode, owner, group, size and identity in a result of `stat`.
     pub fn of(meta: &Stat) -> Found {
         Found {
             mode: meta.st_mode & 0o7777,

@@ -67,6 +67,7 @@ pub enum Authorities {
     BuiltIn,
 }
 
+/// The setting that named the files: the variables `SSL_CERT_FILE` and `SSL_CERT_DIR`, or the paths of the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     Environment,
