@@ -8,6 +8,7 @@ use std::time::Duration;
 pub struct Random(u64);
 
 impl Random {
+    /// The generator of a seed. Generators of equal seeds give equal sequences.
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }

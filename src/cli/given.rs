@@ -134,6 +134,7 @@ impl Given {
         }
     }
 
+    /// `--timeout`: a time above 0. As for all flags here, an error is the text behind the flag's name.
     pub fn set_timeout(&mut self, time: OsString) -> Result<(), String> {
         let timeout = time_of(&time)?;
         if timeout.is_zero() {
@@ -143,11 +144,13 @@ impl Given {
         Ok(())
     }
 
+    /// `--splay`: a time, which may be 0. Fails if the text is not a time.
     pub fn set_splay(&mut self, time: OsString) -> Result<(), String> {
         self.splay = Some(time_of(&time)?);
         Ok(())
     }
 
+    /// `--lock`: a path. Fails if it is empty.
     pub fn set_lock(&mut self, path: OsString) -> Result<(), String> {
         if path.is_empty() {
             return Err("needs a path, such as `--lock /run/remco.lock`".to_owned());
@@ -156,6 +159,7 @@ impl Given {
         Ok(())
     }
 
+    /// `-config`: a path. Fails if it is empty.
     pub fn set_config(&mut self, path: OsString) -> Result<(), String> {
         if path.is_empty() {
             return Err("needs a path, such as `-config /etc/remco/config`".to_owned());
@@ -164,16 +168,19 @@ impl Given {
         Ok(())
     }
 
+    /// `--render`: the path of a template. Fails if it is empty.
     pub fn set_render(&mut self, file: OsString) -> Result<(), String> {
         self.render = Some(file_of(file, "a template, such as `--render haproxy.tmpl`")?);
         Ok(())
     }
 
+    /// `--data`: the path of a file with keys. Fails if it is empty.
     pub fn set_data(&mut self, file: OsString) -> Result<(), String> {
         self.data = Some(file_of(file, "a file, such as `--data keys.json`")?);
         Ok(())
     }
 
+    /// `--only`, which may be repeated: the name of a resource. Fails if it is empty or not UTF-8.
     pub fn add_only(&mut self, name: OsString) -> Result<(), String> {
         match name.into_string() {
             Ok(name) if !name.is_empty() => self.only.push(name),
@@ -183,12 +190,14 @@ impl Given {
         Ok(())
     }
 
+    /// `--log-level`. Fails if the configuration has no such level.
     pub fn set_log_level(&mut self, level: OsString) -> Result<(), String> {
         let level = level.to_string_lossy();
         self.log_level = Some(config::log_level_of(&level).map_err(|advice| format!("cannot be `{level}`{advice}"))?);
         Ok(())
     }
 
+    /// `--log-format`. Fails if the text is neither `text` nor `json`.
     pub fn set_log_format(&mut self, format: OsString) -> Result<(), String> {
         let format = format.to_string_lossy();
         let known = config::log_format_of(&format);

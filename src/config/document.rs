@@ -19,6 +19,7 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// The range as byte offsets into the file's expanded text.
     pub fn range(self) -> Range<usize> {
         self.start..self.end
     }

@@ -44,6 +44,7 @@ struct Order {
 }
 
 impl Report {
+    /// A report without files, variables and findings.
     pub fn new(strictness: Strictness, mode: Mode, schemas: &'static [&'static Schema]) -> Report {
         let (found, unreadable) = (RefCell::default(), Cell::new(false));
         Report {
@@ -84,6 +85,7 @@ impl Report {
         self.files.len() - 1
     }
 
+    /// The file of a number that [`Report::add`] returned. Panics for other numbers.
     pub fn file_mut(&mut self, number: usize) -> &mut Document {
         &mut self.files[number]
     }
@@ -137,6 +139,7 @@ impl Report {
         self.push(self.strictness == Strictness::Strict, span, message.into());
     }
 
+    /// A warning at a place. Unlike [`Report::warn_missing`], also reports it if other lines have syntax errors.
     pub fn warn(&self, span: Span, message: impl Into<String>) {
         self.push(false, span, message.into());
     }
@@ -181,6 +184,7 @@ impl Report {
         self.found.borrow().len() >= if self.strictness == Strictness::Strict { 2 * MOST } else { MOST }
     }
 
+    /// All files. The index of a file is its number.
     pub fn files(&self) -> &[Document] {
         &self.files
     }

@@ -19,6 +19,8 @@ impl Retry {
     const FIRST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(60);
 
+    /// Counts a failure, and plans the retry. Returns the time from `now` to the retry: 1 s after the first failure,
+    /// then twice the last time, at most 60 s.
     pub fn backoff(&mut self, now: Instant) -> Duration {
         let delay = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
         self.failures += 1;
@@ -26,6 +28,7 @@ impl Retry {
         delay
     }
 
+    /// Drops the planned retry. The next failure counts as the first one.
     pub fn reset(&mut self) {
         self.at = None;
         self.failures = 0;

@@ -11,6 +11,7 @@ type Pair<'a> = (&'a Bytes, &'a Bytes);
 /// The number of keys that are skipped one by one before a new search is cheaper.
 const STEPS: usize = 16;
 
+/// A position in layers that are merged in the order of their keys. If several layers have a key, the last one counts.
 pub struct Cursor<'a> {
     layers: &'a [Layer],
     ahead: Ahead<'a>,
