@@ -250,7 +250,6 @@ mod tests {
     use super::*;
     use crate::template::fixture::{Variables, check, env, eval, fails, table};
 
-    /// An expression and what it prints.
     #[test]
     fn the_table_is_sorted() {
         assert!(TABLE.is_sorted_by(|a, b| a.name < b.name));
