@@ -1,6 +1,6 @@
 //! A map over a sorted vector, for few entries: subscribers, calls, units. A `BTreeMap` has 3 to 12 KB of code for each
-//! type of its entries. Here the values are boxed, so that the code for different types is alike and the linker has it
-//! once. Not for the keys of a store: an insertion moves all entries behind it.
+//! type of its entries. Here the values are boxed, so that the compiler can merge the code for different types. Not for
+//! the keys of a store: an insertion moves all entries behind it.
 
 use std::borrow::Borrow;
 use std::iter::Map;
