@@ -240,7 +240,7 @@ struct Loaded {
 
 /// A configuration that cannot be used.
 struct Refused {
-    /// [`UNREAD`] or [`INVALID`].
+    /// [`UNREAD`], [`INVALID`] or [`MISMATCH`].
     headline: &'static str,
     /// All errors and warnings.
     report: String,
@@ -257,6 +257,8 @@ impl Refused {
 /// The message of Go remco for every configuration that it refuses.
 const UNREAD: &str = "failed to read config";
 const INVALID: &str = "invalid config";
+/// For a flag that names what the configuration lacks, or contradicts it.
+const MISMATCH: &str = "a flag does not fit config";
 
 /// Reads and checks the configuration, and applies the flags that replace parts of it.
 ///
@@ -269,11 +271,11 @@ fn load(options: &Options, machine: &Machine) -> Result<Loaded, Refused> {
         let headline = if findings.unreadable { UNREAD } else { INVALID };
         Refused::new(headline, findings.to_string())
     })?;
-    config.restrict(&options.only).map_err(|report| Refused { headline: INVALID, report, code: USAGE })?;
+    config.restrict(&options.only).map_err(|report| Refused { headline: MISMATCH, report, code: USAGE })?;
     config.log_level = options.log_level.unwrap_or(config.log_level);
     config.log_format = options.log_format.unwrap_or(config.log_format);
     if let Some(timeout) = options.timeout {
-        let refused = |report| Refused { headline: INVALID, report, code: USAGE };
+        let refused = |report| Refused { headline: MISMATCH, report, code: USAGE };
         cli::check_splay(options.splay.unwrap_or(config.splay), timeout).map_err(refused)?;
     }
     let (scripts, broken) = scripts(&config);

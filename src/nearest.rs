@@ -1,23 +1,32 @@
 //! Finds the known name nearest to an unknown key, flag or signal.
 //! Compares names only; the caller writes the message.
 
-/// The known name nearest to `word`, if one is near enough. Case, `_` and `-` are ignored, so that `check-cmd`,
-/// `checkCmd` and `check_cmd` are equal. Returns the first of two equally near names.
+/// The known name nearest to `word`, if one is near enough: the one with the fewest wrong letters, or the only one that
+/// begins with `word`. Case, `_` and `-` are ignored, so that `check-cmd`, `checkCmd` and `check_cmd` are equal.
+/// Returns the first of two equally near names.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// In bytes. All known names are much shorter; bounds the work on a hostile word.
     const LONGEST: usize = 64;
+    /// In letters. A shorter word begins a name by accident.
+    const BEGINNING: usize = 3;
     if word.len() > LONGEST {
         return None;
     }
     let word = plain(word);
+    let known: Vec<(Vec<char>, &str)> = known.into_iter().map(|name| (plain(name), name)).collect();
     // A third of the letters may be wrong. One letter of a short word may be wrong, but not all of them.
     let tolerance = (word.len() / 3).max(1).min(word.len().saturating_sub(1));
-    known
-        .into_iter()
-        .map(|name| (distance(&word, &plain(name)), name))
-        .filter(|(distance, _)| *distance <= tolerance)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
+    let near = known
+        .iter()
+        .map(|(letters, name)| (distance(&word, letters), !letters.starts_with(&word), *name))
+        .filter(|(distance, ..)| *distance <= tolerance)
+        .min_by_key(|(distance, is_other, _)| (*distance, *is_other));
+    let mut longer = known.iter().filter(|(letters, _)| word.len() >= BEGINNING && letters.starts_with(&word));
+    match (near, longer.next(), longer.next()) {
+        (Some((.., name)), ..) => Some(name),
+        (None, Some((_, name)), None) => Some(name),
+        _ => None,
+    }
 }
 
 fn plain(name: &str) -> Vec<char> {
@@ -74,7 +83,11 @@ mod tests {
         check("checkCmd", Some("check_cmd"));
         check("chekc-cmd", Some("check_cmd"));
         check("dest", Some("dst"));
-        check("node", Some("mode"));
+        check("node", Some("nodes"));
+        check("relo", Some("reload_cmd"));
+        check("check", Some("check_cmd"));
+        check("moda", Some("mode"));
+        check("no", None);
         check("uuid", Some("UID"));
         check("source", None);
         check("s", None);

@@ -102,6 +102,7 @@ fn shows_help_and_version() {
 #[test]
 fn refuses_what_is_no_flag() {
     refuse(&["-confg", "a"], "unknown flag `-confg`, did you mean `-config`?");
+    refuse(&["-conf", "a"], "unknown flag `-conf`, did you mean `-config`?");
     refuse(&["--one-time"], "unknown flag `-one-time`, did you mean `-onetime`?");
     refuse(&["-once"], "unknown flag `-once`, did you mean `-onetime`?");
     refuse(&["-confdir", "a"], "unknown flag `-confdir`, did you mean `-config`?");

@@ -34,7 +34,7 @@ fn only_with_an_unknown_name_is_a_wrong_command_line() {
     assert_eq!(
         refused.log,
         "no resource has the name `wbe` of `--only`, did you mean `web`?\n\
-         remco: invalid config `config.toml`, nothing was started"
+         remco: a flag does not fit config `config.toml`, nothing was started"
     );
     remco(&dir).arg("--only=haproxy").once().expect_code(2).expect_log("of `--only`: there are `web`, `db`");
 }

@@ -1,7 +1,9 @@
 //! The addresses of a store: the row of `srv_record`, and the conversion of nodes to URLs.
 //! Resolves no name.
 
+use crate::config::document::Span;
 use crate::config::reader::{Found, Purpose, Reader};
+use crate::config::report::Report;
 use crate::config::schema::{Default, Key, Type, key};
 
 /// `srv_record`, for the stores that have it.
@@ -60,6 +62,24 @@ pub(super) fn node_url(node: &str, scheme: &str) -> Option<String> {
     sound.then(|| format!("{scheme}://{rest}"))
 }
 
+/// Reports an address that `store` cannot have, and `how` to write one.
+pub(super) fn refuse(report: &Report, span: Span, node: &str, store: &str, how: &str) {
+    let unset = report.unset(span);
+    let port = if has_too_large_port(node) { ", its port is larger than 65535" } else { "" };
+    report.error(span, format!("this is not an address of {store}{unset}{port}: {how}"));
+}
+
+/// Whether an address of the list has a port that no 16 bits hold.
+fn has_too_large_port(list: &str) -> bool {
+    let is_too_large = |node: &str| {
+        let port = node.rsplit_once(':').map_or("", |(_, port)| port.split(['/', '?', '#']).next().unwrap_or_default());
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && port.trim_start_matches('0').len() > 4
+            && port.parse::<u16>().is_err()
+    };
+    list.split(',').any(|node| is_too_large(node.trim()))
+}
+
 /// The `HOST:PORT` behind the scheme of a node; `None`: the text has another form. `port` is for a node without a port.
 pub(super) fn host_and_port(node: &str, port: u16) -> Option<String> {
     let (name, port) = match node.rsplit_once(':') {
@@ -78,6 +98,20 @@ pub(super) fn host_and_port(node: &str, port: u16) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_has_sixteen_bits() {
+        let check = |list: &str, want: bool| assert_eq!(has_too_large_port(list), want, "{list}");
+        check("http://a:65535", false);
+        check("http://a:65536", true);
+        check("http://a:123456789012345678901234567890/b?c#d", true);
+        check("[::1]:99999", true);
+        check("a:2181,b:99999/chroot", true);
+        check("http://a:00080", false);
+        check("http://a:999999x", false);
+        check("http://a", false);
+        check("123456", false);
+    }
 
     #[test]
     fn nodes_of_stores_with_ports_of_their_own() {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::{SRV_RECORD, addresses, is_plain, node_url};
+use super::address::{SRV_RECORD, addresses, is_plain, node_url, refuse};
 use super::credential::{Credential, credential};
 use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
@@ -110,8 +110,7 @@ pub(super) fn parse(reader: &Reader) -> Consul {
         let socket = url.as_deref().and_then(|url| url.strip_prefix("unix://"));
         socket.into_iter().for_each(|path| report.check_socket(node.span, path));
         if url.is_none() {
-            let why = report.unset(node.span);
-            report.error(node.span, format!("this is not an address of Consul{why}: write it like `\"{EXAMPLE}\"`"));
+            refuse(report, node.span, node.value, "Consul", &format!("write it like `\"{EXAMPLE}\"`"));
         }
         url
     };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::address::{addresses, is_plain, node_url};
+use super::address::{addresses, is_plain, node_url, refuse};
 use super::credential::{Login, PASSWORD_FILE, USERNAME_FILE, login};
 use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
@@ -103,9 +103,7 @@ pub(super) fn parse(reader: &Reader) -> Etcd {
     let url = |node: Found<&str>| {
         let url = node_url(node.value, scheme).filter(|url| is_plain(url));
         if url.is_none() {
-            let why = reader.report.unset(node.span);
-            let message = format!("this is not an address of etcd{why}: write it like `\"{EXAMPLE}\"`");
-            reader.report.error(node.span, message);
+            refuse(reader.report, node.span, node.value, "etcd", &format!("write it like `\"{EXAMPLE}\"`"));
         }
         url
     };

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::{addresses, is_plain};
+use super::address::{addresses, is_plain, refuse};
 use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, credential, login};
 use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
@@ -131,8 +131,7 @@ fn nodes(reader: &Reader) -> Vec<String> {
 }
 
 fn wrong(reader: &Reader, found: &Found<&str>) {
-    let why = reader.report.unset(found.span);
-    reader.report.error(found.span, format!("this is not an address of NATS{why}: write it like `\"{LOCAL}\"`"));
+    refuse(reader.report, found.span, found.value, "NATS", &format!("write it like `\"{LOCAL}\"`"));
 }
 
 /// A node with scheme and port; `None`: the text is no node.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::address::{SRV_RECORD, addresses, host_and_port};
+use super::address::{SRV_RECORD, addresses, host_and_port, refuse};
 use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, login_of_any};
 use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
@@ -80,8 +80,7 @@ pub(super) fn parse(reader: &Reader) -> Redis {
             Some(url)
         }
         Err(how) => {
-            let why = reader.report.unset(node.span);
-            reader.report.error(node.span, format!("this is not an address of redis{why}: {how}"));
+            refuse(reader.report, node.span, node.value, "redis", how);
             None
         }
     };

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::address::{is_plain, node_url};
+use super::address::{is_plain, node_url, refuse};
 use super::credential::{Credential, Login, PASSWORD_FILE, credential};
 use super::general::GENERAL;
 use super::network::{self, NETWORK, Network};
@@ -176,14 +176,10 @@ fn node(reader: &Reader, tls: &Tls) -> Option<String> {
     let socket = url.as_deref().and_then(|url| url.strip_prefix("unix://"));
     socket.into_iter().for_each(|path| report.check_socket(span, path));
     if url.is_none() {
-        let message = match of_environment {
-            Some(_) => "the variable `VAULT_ADDR` is not an address of Vault: set `node`".to_owned(),
-            None => {
-                let why = report.unset(span);
-                format!("this is not an address of Vault{why}: write it like `\"https://vault:8200\"`")
-            }
-        };
-        report.error(span, message);
+        match of_environment {
+            Some(_) => report.error(span, "the variable `VAULT_ADDR` is not an address of Vault: set `node`"),
+            None => refuse(report, span, node, "Vault", "write it like `\"https://vault:8200\"`"),
+        }
     }
     url
 }
