@@ -199,6 +199,34 @@ fn words_that_must_not_appear() {
 }
 
 #[test]
+fn the_order_of_code_names_modules_that_there_are() {
+    let script = fs::read_to_string(root().join("scripts/sections.ld")).expect("the script is in the tree");
+    // `5remco7backend4nats`: the length and the text of each part of a path.
+    let module = |mut rest: &str| {
+        let mut path = root().join("src");
+        loop {
+            let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let Ok(length) = rest[..digits].parse::<usize>() else { return path };
+            let Some(part) = rest.get(digits..digits + length) else { return path.join(rest) };
+            let is_module = path.join(part).is_dir() || path.join(part).with_extension("rs").is_file();
+            if !is_module {
+                // A function or constant of the module before.
+                let holds = |file: PathBuf| fs::read_to_string(file).is_ok_and(|code| code.contains(part));
+                let is_item = holds(path.with_extension("rs")) || holds(path.join("mod.rs"));
+                return if is_item { path } else { path.join(part) };
+            }
+            path.push(part);
+            rest = &rest[digits + length..];
+        }
+    };
+    let paths: Vec<PathBuf> = script.split("5remco").skip(1).map(module).collect();
+    assert!(paths.len() > 30, "the patterns have another form");
+    let is_there = |path: &PathBuf| path.is_dir() || path.with_extension("rs").is_file();
+    let wrong: Vec<&PathBuf> = paths.iter().filter(|path| !is_there(path)).collect();
+    assert!(wrong.is_empty(), "scripts/sections.ld: no module {wrong:?}");
+}
+
+#[test]
 fn the_pages_for_contributors_name_what_there_is() {
     let mut files = Vec::new();
     rust_files(&root().join("src"), &mut files);
