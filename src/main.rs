@@ -173,7 +173,7 @@ fn reload(options: &Options, machine: &Machine, logger: &Logger, daemon: &mut Da
         Ok(loaded) => loaded,
         Err(Refused { headline, report, .. }) => {
             let line = Line::new(Level::Error, headline);
-            let error = "it is not used, the present one stays";
+            let error = "the new config is not used, the present one stays";
             return logger.log(&Line { detail: Some(report), ..line.with("error", error) });
         }
     };
@@ -257,14 +257,14 @@ impl Refused {
 /// The message of Go remco for every configuration that it refuses.
 const UNREAD: &str = "failed to read config";
 const INVALID: &str = "invalid config";
-/// For a flag that names what the configuration lacks, or contradicts it.
+/// `--only` names no resource of the configuration, or `--timeout` is not longer than its `splay`.
 const MISMATCH: &str = "a flag does not fit config";
 
 /// Reads and checks the configuration, and applies the flags that replace parts of it.
 ///
 /// # Errors
-/// The configuration is invalid or not supported; all errors are in the report. Or it has no resource of a name behind
-/// `--only`.
+/// The configuration is invalid or not supported; all errors are in the report. Or `--only` names no
+/// resource of it, or `--timeout` is not longer than its `splay`.
 fn load(options: &Options, machine: &Machine) -> Result<Loaded, Refused> {
     let loaded = config::load(&options.config, options.strictness, options.mode, machine);
     let (mut config, warnings) = loaded.map_err(|findings| {
@@ -310,7 +310,7 @@ fn print_status(path: &Path, json: bool, only: &[String]) -> ExitCode {
     let file = match config::load(path, Strictness::Lenient, Mode::Watch, &machine) {
         Ok((mut config, _)) if config.status_file.is_some() => {
             if let Err(report) = config.restrict(only) {
-                print_stderr(&format!("{report}\nremco: {INVALID} `{}`\n", path.display()));
+                print_stderr(&format!("{report}\nremco: {MISMATCH} `{}`\n", path.display()));
                 return ExitCode::from(USAGE);
             }
             config.status_file.unwrap_or_default()

@@ -3,8 +3,13 @@
 
 /// The known name nearest to `word`, if one is near enough: the one with the fewest wrong letters, or the only one that
 /// begins with `word`. Case, `_` and `-` are ignored, so that `check-cmd`, `checkCmd` and `check_cmd` are equal.
-/// Returns the first of two equally near names.
+/// Of equally near names, one that begins with `word` comes first, then the first one.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest_of(word, &mut known.into_iter())
+}
+
+/// Without a type of its own for each caller, which would be the same code again.
+fn nearest_of<'a>(word: &str, known: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     /// In bytes. All known names are much shorter; bounds the work on a hostile word.
     const LONGEST: usize = 64;
     /// In letters. A shorter word begins a name by accident.
@@ -13,20 +18,23 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         return None;
     }
     let word = plain(word);
-    let known: Vec<(Vec<char>, &str)> = known.into_iter().map(|name| (plain(name), name)).collect();
     // A third of the letters may be wrong. One letter of a short word may be wrong, but not all of them.
     let tolerance = (word.len() / 3).max(1).min(word.len().saturating_sub(1));
-    let near = known
-        .iter()
-        .map(|(letters, name)| (distance(&word, letters), !letters.starts_with(&word), *name))
-        .filter(|(distance, ..)| *distance <= tolerance)
-        .min_by_key(|(distance, is_other, _)| (*distance, *is_other));
-    let mut longer = known.iter().filter(|(letters, _)| word.len() >= BEGINNING && letters.starts_with(&word));
-    match (near, longer.next(), longer.next()) {
-        (Some((.., name)), ..) => Some(name),
-        (None, Some((_, name)), None) => Some(name),
-        _ => None,
+    let mut near: Option<((usize, bool), &str)> = None;
+    let (mut longer, mut is_only) = (None, true);
+    for name in known {
+        let letters = plain(name);
+        let begins = letters.starts_with(&word);
+        let rank = (distance(&word, &letters), !begins);
+        if rank.0 <= tolerance && near.is_none_or(|(least, _)| rank < least) {
+            near = Some((rank, name));
+        }
+        if begins && word.len() >= BEGINNING {
+            is_only &= longer.is_none_or(|other| other == name);
+            longer = Some(name);
+        }
     }
+    near.map(|(_, name)| name).or(longer.filter(|_| is_only))
 }
 
 fn plain(name: &str) -> Vec<char> {

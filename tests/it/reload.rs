@@ -60,7 +60,7 @@ fn a_configuration_in_a_pipe_is_read_once() {
     for n in 1..3 {
         program.signal(Signal::HUP);
         program.wait_for_log_count("loading new config file=fifo", n);
-        program.wait_for_log_count("it is not used, the present one stays", n);
+        program.wait_for_log_count("the new config is not used, the present one stays", n);
         dir.replace("data.json", format!("{{\"greeting\": \"again {n}\"}}"));
         wait_until("the next render", LIMIT, || dir.holds("app.out", &format!("again {n}\n")));
     }

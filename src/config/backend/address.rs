@@ -62,19 +62,23 @@ pub(super) fn node_url(node: &str, scheme: &str) -> Option<String> {
     sound.then(|| format!("{scheme}://{rest}"))
 }
 
-/// Reports an address that `store` cannot have, and `how` to write one.
+/// Reports that `node` is not an address of `store`. `how`: advice how to write it.
 pub(super) fn refuse(report: &Report, span: Span, node: &str, store: &str, how: &str) {
     let unset = report.unset(span);
     let port = if has_too_large_port(node) { ", its port is larger than 65535" } else { "" };
     report.error(span, format!("this is not an address of {store}{unset}{port}: {how}"));
 }
 
-/// Whether an address of the list has a port that no 16 bits hold.
+/// Whether one of the addresses, separated by commas, has a port above 65535.
 fn has_too_large_port(list: &str) -> bool {
     let is_too_large = |node: &str| {
-        let port = node.rsplit_once(':').map_or("", |(_, port)| port.split(['/', '?', '#']).next().unwrap_or_default());
-        port.bytes().all(|byte| byte.is_ascii_digit())
-            && port.trim_start_matches('0').len() > 4
+        let rest = node.split_once("://").map_or(node, |(_, rest)| rest);
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+        // A password with a slash looks like a port, and leaves an `@` in the path.
+        !path.contains('@')
+            && !port.is_empty()
+            && port.bytes().all(|b| b.is_ascii_digit())
             && port.parse::<u16>().is_err()
     };
     list.split(',').any(|node| is_too_large(node.trim()))
@@ -105,6 +109,8 @@ mod tests {
         check("http://a:65535", false);
         check("http://a:65536", true);
         check("http://a:123456789012345678901234567890/b?c#d", true);
+        check("http://me:123456/x@etcd", false);
+        check("http://user:pw@a:65536", true);
         check("[::1]:99999", true);
         check("a:2181,b:99999/chroot", true);
         check("http://a:00080", false);

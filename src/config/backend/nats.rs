@@ -10,7 +10,8 @@ use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
 use super::read_limits::READ_LIMITS;
 use super::tls::{self, TLS, Tls};
-use crate::config::reader::{Found, Purpose, Reader};
+use crate::config::document::Span;
+use crate::config::reader::{Purpose, Reader};
 use crate::config::report::{Report, quoted};
 use crate::config::schema::{Default, Schema, Type, key, secret};
 
@@ -120,7 +121,7 @@ fn nodes(reader: &Reader) -> Vec<String> {
         for text in found.value.split(',').filter(|text| !text.trim().is_empty()) {
             match url(text) {
                 Some(url) => urls.push(url),
-                None => wrong(reader, &found),
+                None => wrong(reader, found.span, text),
             }
         }
     }
@@ -130,8 +131,8 @@ fn nodes(reader: &Reader) -> Vec<String> {
     urls
 }
 
-fn wrong(reader: &Reader, found: &Found<&str>) {
-    refuse(reader.report, found.span, found.value, "NATS", &format!("write it like `\"{LOCAL}\"`"));
+fn wrong(reader: &Reader, span: Span, text: &str) {
+    refuse(reader.report, span, text, "NATS", &format!("write it like `\"{LOCAL}\"`"));
 }
 
 /// A node with scheme and port; `None`: the text is no node.
