@@ -260,6 +260,10 @@ const INVALID: &str = "invalid config";
 /// `--only` names no resource of the configuration, or `--timeout` is not longer than its `splay`.
 const MISMATCH: &str = "a flag does not fit config";
 
+fn headline(unreadable: bool) -> &'static str {
+    if unreadable { UNREAD } else { INVALID }
+}
+
 /// Reads and checks the configuration, and applies the flags that replace parts of it.
 ///
 /// # Errors
@@ -267,10 +271,8 @@ const MISMATCH: &str = "a flag does not fit config";
 /// resource of it, or `--timeout` is not longer than its `splay`.
 fn load(options: &Options, machine: &Machine) -> Result<Loaded, Refused> {
     let loaded = config::load(&options.config, options.strictness, options.mode, machine);
-    let (mut config, warnings) = loaded.map_err(|findings| {
-        let headline = if findings.unreadable { UNREAD } else { INVALID };
-        Refused::new(headline, findings.to_string())
-    })?;
+    let (mut config, warnings) =
+        loaded.map_err(|findings| Refused::new(headline(findings.unreadable), findings.to_string()))?;
     config.restrict(&options.only).map_err(|report| Refused { headline: MISMATCH, report, code: USAGE })?;
     config.log_level = options.log_level.unwrap_or(config.log_level);
     config.log_format = options.log_format.unwrap_or(config.log_format);
@@ -324,7 +326,7 @@ fn print_status(path: &Path, json: bool, only: &[String]) -> ExitCode {
             return ExitCode::from(USAGE);
         }
         Err(findings) => {
-            print_stderr(&format!("{findings}\nremco: {INVALID} `{}`\n", path.display()));
+            print_stderr(&format!("{findings}\nremco: {} `{}`\n", headline(findings.unreadable), path.display()));
             return ExitCode::from(USAGE);
         }
     };
@@ -346,7 +348,9 @@ fn print_status(path: &Path, json: bool, only: &[String]) -> ExitCode {
             let has = |name: &&String| status.resources.iter().any(|resource| resource.name == **name);
             let missing = only.iter().find(|name| !has(name));
             if let Some(name) = missing {
-                print_stderr(&format!("remco: the running remco has no resource `{name}` yet: reload it\n"));
+                print_stderr(&format!(
+                    "remco: the running remco has no resource `{name}`: reload it, or start it without `--only`\n"
+                ));
             }
             print(text.as_bytes(), u8::from(missing.is_some() || !status.is_healthy()))
         }

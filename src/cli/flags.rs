@@ -245,7 +245,7 @@ With --status: 0 if all is well, 1 if a resource is not, 2 without status_file,
 Flags that only look: 0, or 1 on failure; 3 if --dry-run finds a change.
 ";
 
-/// Flags of confd and consul-template that have another name here.
+/// Flags of confd, consul-template and others that have another name here.
 const RENAMED: &[(&str, &str)] = &[
     ("once", "-onetime"),
     ("config-file", "-config"),
@@ -254,6 +254,12 @@ const RENAMED: &[(&str, &str)] = &[
     ("dry", "--dry-run"),
     ("sync-only", "--no-commands"),
     ("parse-only", "--check"),
+    ("test", "--check"),
+    ("c", "-config"),
+    ("v", "-version"),
+    ("V", "-version"),
+    ("debug", "--log-level"),
+    ("verbose", "--log-level"),
 ];
 
 /// Flags of confd and consul-template, and the keys of the configuration that replace them.
@@ -268,8 +274,10 @@ const CONFIGURED: &[(&str, &str)] = &[
     ("interval", "interval"),
     ("node", "nodes"),
     ("password", "password"),
+    ("pid", "pid_file"),
     ("pid-file", "pid_file"),
     ("prefix", "prefix"),
+    ("reload", "reload_cmd"),
     ("srv-domain", "srv_record"),
     ("srv-record", "srv_record"),
     ("template", "[[resource.template]]"),

@@ -111,8 +111,10 @@ fn refuses_what_is_no_flag() {
     refuse(&["-interval", "3"], "unknown flag `-interval`: set `interval` in the configuration file");
     refuse(&["-prefix", "/a"], "unknown flag `-prefix`: set `prefix` in the configuration file");
     refuse(&["--stric"], "unknown flag `-stric`, did you mean `--strict`?");
-    refuse(&["-v"], "unknown flag `-v`: `remco -h` lists the flags");
-    refuse(&["-c", "a"], "unknown flag `-c`: `remco -h` lists the flags");
+    refuse(&["-v"], "unknown flag `-v`, did you mean `-version`?");
+    refuse(&["-c", "a"], "unknown flag `-c`, did you mean `-config`?");
+    refuse(&["-x"], "unknown flag `-x`: `remco -h` lists the flags");
+    refuse(&["--reload"], "unknown flag `-reload`: set `reload_cmd` in the configuration file");
     refuse(&["-CONFIG=a"], "unknown flag `-CONFIG`, did you mean `-config`?");
     refuse(&["-"], "unexpected argument `-`: remco takes flags only");
     refuse(&["poll"], "unexpected argument `poll`: remco takes flags only");

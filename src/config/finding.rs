@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::nearest::nearest;
 use crate::width;
 
 /// One error or warning, with its place in the user's file.
@@ -97,20 +98,36 @@ pub(super) fn hides(line: &str) -> bool {
     without_secret(line).1
 }
 
-/// Cuts a line after the `=` of a key that may be a password or a token, or before the credentials in a URL. Returns
-/// whether the line was cut. Errors at the start reach central logs, and the caret needs the key, not the value.
+/// Cuts a line behind a key that may be a password or a token, or before what may be credentials in an address. Returns
+/// whether the line was cut. Errors at the start reach central logs, and the caret needs the key, not the value. In
+/// doubt more is cut: a password may have any character, and a key may be misspelled.
 fn without_secret(line: &str) -> (&str, bool) {
-    const SECRETS: &[&str] =
-        &["password", "passwd", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
-    let lower = line.to_ascii_lowercase();
-    let named = SECRETS.iter().filter_map(|secret| lower.find(secret)).min();
-    let value = named.and_then(|at| line[at..].find('=').map(|equals| at + equals + 1));
-    let authorities = line.match_indices("://").map(|(at, mark)| at + mark.len());
-    let has_credentials = |at: &usize| line[*at..].split(['/', '"', '\'', ' ']).next().is_some_and(|a| a.contains('@'));
-    match value.into_iter().chain(authorities.filter(has_credentials)).min() {
+    let separators = line.match_indices(['=', ':']).map(|(at, _)| at);
+    let value = separators.filter(|at| may_name_a_secret(&line[..*at])).map(|at| at + 1).min();
+    // The address with an `@` may begin behind the first quote, at the earliest.
+    let quoted = line.find(['"', '\'']).map_or(0, |quote| quote + 1);
+    let address = line.match_indices('@').filter(|(at, _)| *at > quoted).find_map(|(at, _)| {
+        let before = &line[quoted..at];
+        let marks = || before.match_indices("://").map(|(mark, _)| mark);
+        // Of several addresses the last one, of a mark in a password the first one.
+        let begins = |mark: &usize| before[..*mark].trim_end_matches(char::is_alphanumeric).ends_with(['"', '\'']);
+        let scheme = marks().filter(begins).last().or_else(|| marks().next()).map(|mark| quoted + mark + "://".len());
+        scheme.or(before.contains(':').then_some(quoted))
+    });
+    match value.into_iter().chain(address).min() {
         Some(cut) if !line[cut..].trim().is_empty() => (&line[..cut], true),
         _ => (line, false),
     }
+}
+
+/// Whether the text before a `=` or `:` names a secret: anywhere in it, or its last word misspelled.
+fn may_name_a_secret(text: &str) -> bool {
+    const PARTS: &[&str] = &["pass", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
+    const WORDS: [&str; 3] = ["password", "secret", "token"];
+    let lower = text.to_ascii_lowercase();
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    let last = text.rsplit(|c| !is_part(c)).find(|word| !word.is_empty()).unwrap_or_default();
+    PARTS.iter().any(|secret| lower.contains(secret)) || nearest(last, WORDS).is_some()
 }
 
 #[cfg(test)]
@@ -154,7 +171,17 @@ mod tests {
         check("X-Auth-Token=\"a\", b = 1", 19, " 12 | X-Auth-Token=...\n    |              ^");
         check("password =", 1, " 12 | password =\n    | ^");
         check("n = ['http://a', 'http://me:pw@b']", 17, " 12 | n = ['http://a', 'http://...\n    |                 ^");
-        check("n = 'http://a/@'", 5, " 12 | n = 'http://a/@'\n    |     ^");
+        check("n = 'http://me:p/w@b'", 5, " 12 | n = 'http://...\n    |     ^");
+        check("n = ['http://me:p://w@b']", 5, " 12 | n = ['http://...\n    |     ^");
+        check("n = ['http://me:p w@b']", 5, " 12 | n = ['http://...\n    |     ^");
+        check("n = ['http://me:p\"w@b']", 5, " 12 | n = ['http://...\n    |     ^");
+        check("n = 'me:pw@b:1'", 5, " 12 | n = '...\n    |     ^");
+        check("pasword = 'hunter2'", 1, " 12 | pasword =...\n    | ^");
+        check("a = { tokn = 'hunter2' }", 1, " 12 | a = { tokn =...\n    | ^");
+        check("password: hunter2", 1, " 12 | password:...\n    | ^");
+        check("h = ['Authorization: hunter2']", 1, " 12 | h = ['Authorization:...\n    | ^");
+        check("a = 'h:1/?password=hunter2'", 1, " 12 | a = 'h:1/?password=...\n    | ^");
+        check("c = 'mail ops@b'", 1, " 12 | c = 'mail ops@b'\n    | ^");
     }
 
     #[test]

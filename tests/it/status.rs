@@ -133,7 +133,7 @@ fn some_resources_can_be_asked_for() {
     // The running one does not know of it.
     more().resource("new").template("app.tmpl", "new.out").file("data.json").write(&dir);
     let new = status(&dir, &["--only", "new"]).expect_code(1);
-    new.expect_log("remco: the running remco has no resource `new` yet: reload it");
+    new.expect_log("remco: the running remco has no resource `new`: reload it, or start it without `--only`");
     program.stop();
 }
 

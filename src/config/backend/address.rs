@@ -27,9 +27,11 @@ pub(super) fn addresses<'a>(reader: &Reader<'a>, name: &str, example: Option<&st
         let message = format!("{name} has no nodes{why}: set `nodes = [\"{example}\"]`, or `srv_record`");
         report.missing(reader.place("nodes"), message);
     } else {
+        let is_only = filled.is_empty() && example.is_none();
         for node in empty {
             let why = report.unset(node.span);
-            report.warn(node.span, format!("an empty address in `nodes` is ignored{why}"));
+            let other = if is_only { ", and the list has no other" } else { "" };
+            report.warn(node.span, format!("an empty address in `nodes` is ignored{why}{other}"));
         }
     }
     filled

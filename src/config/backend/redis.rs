@@ -105,7 +105,11 @@ fn node_url(node: &str, scheme: &str) -> Result<String, &'static str> {
     }
     let (scheme, rest) = match node.split_once("://") {
         Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest.trim_end_matches('/')),
-        None if node.contains('/') || node.ends_with(".sock") => return Ok(format!("unix:{node}")),
+        None if node.contains('/') || node.ends_with(".sock") => {
+            // An address with a path, such as `h:1/0`, is no socket.
+            let is_path = !node.contains('@') && !node.split('/').next().is_some_and(|first| first.contains(':'));
+            return if is_path { Ok(format!("unix:{node}")) } else { Err(FORM) };
+        }
         None => (scheme.to_owned(), node),
     };
     if !matches!(&*scheme, "redis" | "rediss") {
@@ -175,7 +179,20 @@ mod tests {
         check("redis.sock", "unix:redis.sock");
         check("unix:///run/r", "unix:/run/r");
         check("unix:r", "unix:r");
-        for none in ["", "http://h", "redis://", "redis://u:p@h:1", "h:x", "redis://h/2", "unix:", "unix://", "a b"] {
+        for none in [
+            "",
+            "http://h",
+            "redis://",
+            "redis://u:p@h:1",
+            "h:x",
+            "redis://h/2",
+            "unix:",
+            "unix://",
+            "a b",
+            "h:1/0",
+            "http:/h",
+            "u:p@/h",
+        ] {
             assert!(node_url(none, "redis").is_err(), "{none}");
         }
         assert_eq!(node_url("h", "rediss").as_deref(), Ok("rediss://h:6379"));
