@@ -102,7 +102,8 @@ fn the_tutorial_of_the_documents() {
         const SECOND: usize = 3;
         const WRONG: usize = 4;
         const REPAIR: usize = 5;
-        const CLEAN_UP: usize = 6;
+        const STOP: usize = 6;
+        const CLEAN_UP: usize = 7;
         prepare_root();
         run(&["mount", "-t", "tmpfs", "none", "/srv"]);
         let recipe = Recipe::on(include_str!("../../docs/tutorial.md"), "# Tutorial: haproxy follows etcd");
@@ -135,11 +136,23 @@ fn the_tutorial_of_the_documents() {
         etcd.delete("/services/web/server1");
         wait_until("the change arrives", LIMIT, || answers(url, 4) == both[1..]);
         program.stop();
+        assert_eq!(curl(url), both[1], "haproxy outlives remco");
+        let is_closed = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_err();
+        recipe.sh(STOP).expect_code(0);
+        wait_until("haproxy has ended", LIMIT, || is_closed(8080));
         recipe.sh(CLEAN_UP).expect_code(0);
-        assert!(!std::path::Path::new("/etc/haproxy/tutorial.cfg").exists());
-        let is_closed = || std::net::TcpStream::connect(("127.0.0.1", 8001)).is_err();
-        wait_until("the servers have ended", LIMIT, is_closed);
+        wait_until("the servers have ended", LIMIT, || is_closed(8001) && is_closed(8002));
+        for name in ["run", "srv", "etc/haproxy", "etc/remco/templates", "etc/remco/resource.d"] {
+            let left = fs::read_dir(format!("/{name}")).unwrap().map(|entry| entry.unwrap().file_name());
+            let left: Vec<_> = left.filter(|name| is_of_tutorial(&name.to_string_lossy())).collect();
+            assert!(left.is_empty(), "/{name} still has {left:?}");
+        }
     });
+}
+
+/// Whether the page makes a file or folder of this name.
+fn is_of_tutorial(name: &str) -> bool {
+    name.starts_with("tutorial") || name.starts_with("server")
 }
 
 /// An /etc, /run and /var/run of our own, with the folders that the tutorial's image has.
