@@ -177,8 +177,14 @@ fn the_recipe_for_cron_works() {
         recipe.write_files();
         let etcd = Etcd::start_on(2379, free_port(), &[]);
         etcd.put("/app/greeting", "hello");
+        let (path, entry) = recipe.file("/etc/cron.d/remco").trim_end().split_once('\n').expect("there are two lines");
+        let folders: Vec<&str> = path.strip_prefix("PATH=").expect("it is the path").split(':').collect();
+        // cron's own, those of the programs of a check command, and that of an installation by hand.
+        for folder in ["/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"] {
+            assert!(folders.contains(&folder), "no {folder} in {path}");
+        }
         // crontab(5): five fields of time, the user, and the command.
-        let fields: Vec<&str> = recipe.file("/etc/cron.d/remco").trim_end().splitn(7, ' ').collect();
+        let fields: Vec<&str> = entry.splitn(7, ' ').collect();
         assert_eq!(fields[5], "root");
         assert!(fields[6].contains("--splay 1m "));
         recipe.run(&fields[6].replace("--splay 1m ", "--splay 10ms ")).expect_code(0);
