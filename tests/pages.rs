@@ -6,6 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "it/support/links.rs"]
+mod links;
+
+use links::{prose, targets};
+
 /// The pages by their paths from the project's root.
 fn pages() -> BTreeMap<PathBuf, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -23,28 +28,6 @@ fn pages() -> BTreeMap<PathBuf, String> {
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("failed to read {}: {e}", path.display()))
-}
-
-/// The lines outside of blocks between fences.
-fn prose(text: &str) -> impl Iterator<Item = &str> {
-    let mut inside = false;
-    text.lines().filter(move |line| {
-        let fence = line.trim_start().starts_with("```");
-        inside ^= fence;
-        !inside && !fence
-    })
-}
-
-/// A line without what stands between backticks.
-fn without_code(line: &str) -> String {
-    line.split('`').step_by(2).collect()
-}
-
-/// What the links of a page lead to.
-fn targets(text: &str) -> Vec<String> {
-    let lines = prose(text).map(without_code).collect::<Vec<_>>().join("\n");
-    let links = lines.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()));
-    links.filter(|target| !target.contains("://")).collect()
 }
 
 /// The anchors of a page's headings as GitHub makes them.

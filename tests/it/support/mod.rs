@@ -11,6 +11,7 @@ mod gateway;
 mod http;
 mod http_message;
 mod keys_v2;
+mod links;
 mod listing;
 mod namespace;
 #[cfg(feature = "nats")]
@@ -40,6 +41,7 @@ pub use fault::{Fault, FaultProxy};
 pub use gateway::Gateway;
 pub use http::{FixedBody, Proxy, Silent, answering, dripping};
 pub use keys_v2::KeysV2;
+pub use links::targets;
 pub use listing::{LIST, await_out, blocks, example, examples, is_refused, reads, renders_once, sample, watching};
 pub use namespace::{in_own_namespace, run};
 #[cfg(feature = "nats")]
