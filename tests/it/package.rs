@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{TempDir, static_binary};
+use crate::support::{TempDir, static_binary, targets};
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -98,6 +98,56 @@ fn the_archive_has_what_a_user_needs() {
         "completions/remco.fish",
     ] {
         assert!(names.contains(&name), "no {name} in {names:#?}");
+    }
+}
+
+/// Each link of the documents leads to a file of the package, and each sample's comment names folders of the package.
+#[test]
+fn the_documents_name_files_of_their_package() {
+    if !has("dpkg-deb", "package::the_documents_name_files_of_their_package") {
+        return;
+    }
+    let dir = TempDir::new();
+    package(Path::new("/bin/true"), &["tar", "deb"], dir.path());
+    let archive = format!("remco-{VERSION}-linux-x86_64");
+    run(Command::new("tar").arg("-C").arg(dir.path()).arg("-xzf").arg(dir.at(&format!("{archive}.tar.gz"))));
+    let root = dir.at("root");
+    run(Command::new("dpkg-deb").arg("-x").arg(dir.at(&format!("remco_{VERSION}-1_amd64.deb"))).arg(&root));
+    for documents in [dir.at(&archive), root.join("usr/share/doc/remco")] {
+        let is_there = |folder: &Path, name: &str| match name.strip_prefix('/') {
+            Some(below) => root.join(below).exists(),
+            None => folder.join(name).exists(),
+        };
+        let (mut links, mut dead) = (0, Vec::new());
+        for folder in [documents.clone(), documents.join("docs")] {
+            for entry in fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_none_or(|extension| extension != "md") {
+                    continue;
+                }
+                for target in targets(&fs::read_to_string(&path).unwrap()) {
+                    let file = target.split('#').next().expect("a part is never missing");
+                    links += 1;
+                    if !is_there(&folder, file) {
+                        dead.push(format!("{}: {target}", path.display()));
+                    }
+                }
+            }
+        }
+        assert!(links > 100 && dead.is_empty(), "{links} links, dead: {dead:#?}");
+
+        let mut samples = 0;
+        for entry in fs::read_dir(documents.join("examples")).unwrap() {
+            let text = fs::read_to_string(entry.unwrap().path().join("config.toml")).unwrap();
+            let command =
+                text.lines().find_map(|line| line.strip_prefix("#   SOURCE=")).expect("it says how to try it");
+            let source = command.split(' ').next().expect("a part is never missing");
+            let config = command.split(" -config ").nth(1).and_then(|rest| rest.split(' ').next());
+            assert_eq!(config, Some(&*format!("{source}/config.toml")));
+            assert!(is_there(&documents, &format!("{source}/config.toml")), "{}: {command}", documents.display());
+            samples += 1;
+        }
+        assert!(samples > 5, "only {samples} samples");
     }
 }
 
