@@ -1,6 +1,6 @@
 //! Masks secrets in texts of a server, because a gateway may quote its request. Finds a secret literally and as it is
-//! written in JSON, URLs, HTML and base64, as a whole or cut at the end of the text. Knows only the secrets that it was
-//! given, and does not select the texts.
+//! written in JSON, URLs, HTML, base64 and escaped bytes, as a whole or cut at the end of the text. Knows only the
+//! secrets that it was given, and does not select the texts.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -125,12 +125,15 @@ impl Secret {
 }
 
 /// The number of bytes at the beginning of a text that spell the secret, in any mixture of encodings. A text that ends
-/// within the secret counts if enough of the secret is there.
+/// within the secret, also in quotes, counts if enough of the secret is there.
 fn spelled(secret: &str, text: &str) -> Option<usize> {
+    let is_cut = |place: &&usize| matches!(&text[**place..], "" | "`");
     let mut places = vec![0];
     for (number, c) in secret.chars().enumerate() {
-        if number >= SHORTEST && places.contains(&text.len()) {
-            return Some(text.len());
+        if number >= SHORTEST
+            && let Some(end) = places.iter().find(is_cut)
+        {
+            return Some(*end);
         }
         let mut next = Vec::new();
         for place in places {
@@ -184,11 +187,11 @@ fn spellings(c: char, text: &str, mut found: impl FnMut(usize)) {
             }
         }
     }
-    // URLs
-    if text.starts_with('%') {
-        let percent: String = raw.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        if begins_with(text, &percent) {
-            found(percent.len());
+    // URLs, and bytes of a protocol as messages show them
+    for mark in ["%", "\\x"].into_iter().filter(|mark| text.starts_with(mark)) {
+        let escapes: String = raw.bytes().map(|byte| format!("{mark}{byte:02x}")).collect();
+        if begins_with(text, &escapes) {
+            found(escapes.len());
         }
     }
     if c == ' ' && text.starts_with('+') {
@@ -291,6 +294,8 @@ mod tests {
             check(HARD, spelling, "<password>");
         }
         check(HARD, &percent.to_lowercase(), "<password>");
+        let bytes = HARD.as_bytes().escape_ascii().to_string();
+        check(HARD, &format!("begins with `{bytes}`"), "begins with `<password>`");
     }
 
     #[test]
@@ -313,6 +318,7 @@ mod tests {
         check("tr0ub4dor&3", "you sent tr0ub4d", "you sent <password>");
         check("tr0ub4dor&3", "you sent tr0u", "you sent <password>");
         check("tr0ub4dor&3", "you sent tr0", "you sent tr0");
+        check("tr0ub4dor&3", "it begins with `tr0ub4d`", "it begins with `<password>`");
         check("tr0ub4dor&3", "you sent tr0ub4d and more", "you sent tr0ub4d and more");
     }
 

@@ -314,7 +314,8 @@ impl Nats {
                 // The first bytes of a connection show the kind of the server.
                 Err(_) if matches!(self.stage, Stage::Greeting(_)) => {
                     let unread = reader.unread();
-                    let beginning = unread[..unread.len().min(SHOWN)].escape_ascii();
+                    let beginning = unread[..unread.len().min(SHOWN)].escape_ascii().to_string();
+                    let beginning = self.secrets.redact(&beginning);
                     return self.fail(&format!("the server is no NATS: it greets with `{beginning}`"), out);
                 }
                 Err(error) => return self.fail(&error.to_string(), out),

@@ -311,6 +311,19 @@ fn tls_comes_before_the_login() {
 }
 
 #[test]
+fn a_greeting_with_the_password_is_masked() {
+    let mut bench = Bench::with("nats://h:1", Mode::Watch, Kind::User);
+    bench.add(1, true, None);
+    bench.check(Input::Turn, &["credentials"]);
+    let credentials = Credentials { user: Secret::new("me".into()), password: Secret::new("s3cret-wörd".into()) };
+    bench.check(Input::Credentials(Ok(Some(credentials))), &["connect"]);
+    bench.check(Input::Connected(CALL), &[]);
+    let words =
+        r"node: failed to connect to nats://h:1: the server is no NATS: it greets with `ERR \'<password>\'\r\n`";
+    bench.says("ERR 's3cret-wörd'\r\n", &[words]);
+}
+
+#[test]
 fn errors_of_the_server_have_consequences() {
     // A timeout at the login.
     let mut bench = Bench::with("nats://h:1", Mode::Watch, Kind::User);
