@@ -496,7 +496,10 @@ impl Protocol for Nats {
     fn remove(&mut self, id: Id, out: &mut Vec<Output>) {
         let own: Vec<u64> =
             self.consumers.iter().filter(|(_, consumer)| consumer.id == id).map(|(number, _)| *number).collect();
-        own.into_iter().for_each(|number| self.end(number, out));
+        for number in own {
+            self.consumers.remove(&number);
+            out.push(Output::Send(CALL, wire::unsubscribe(number)));
+        }
         self.sequences.remove(&id);
         self.readings.remove(id);
     }

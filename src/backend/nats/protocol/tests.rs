@@ -245,6 +245,16 @@ fn resources_are_read_one_after_the_other() {
 }
 
 #[test]
+fn a_resource_that_goes_reports_no_more_changes() {
+    let mut bench = Bench::watching();
+    // The change is reported when the connection is quiet.
+    bench.says(&entry("app.x", "2", 2, 0), &[]);
+    let mut out = Vec::new();
+    bench.nats.remove(Id(1), &mut out);
+    assert_eq!(out.iter().filter_map(text).collect::<Vec<_>>(), ["send UNSUB 1"]);
+}
+
+#[test]
 fn a_gap_or_silence_makes_the_consumer_again() {
     let again = second();
     for broken in [entry("app.x", "2", 3, 0), entry("app.x", "2", 1, 0), heartbeat("Nats-Last-Consumer: 2\r\n", "")] {
