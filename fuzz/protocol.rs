@@ -438,11 +438,15 @@ impl Machine {
             let is_idle = machine.calls.is_empty() && machine.core.pause(machine.now).is_none();
             is_idle && !machine.protocol.waiting().is_empty() && machine.protocol.due().is_none()
         };
-        if !self.is_replaced && is_stuck(self) {
-            // At the start, and behind a pause, there is a turn whatever the protocol says.
+        // At the start, and behind a pause, there is a turn whatever the protocol says. A node that fails in it is
+        // followed by the next one at once.
+        for _ in 0..self.core.failover().count() {
+            if self.is_replaced || !is_stuck(self) {
+                return;
+            }
             self.turn();
-            assert!(self.is_replaced || !is_stuck(self), "a resource waits for nothing");
         }
+        assert!(self.is_replaced || !is_stuck(self), "a resource waits for nothing");
     }
 
     /// The server is gone for an hour.
