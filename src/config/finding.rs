@@ -102,17 +102,23 @@ pub(super) fn hides(line: &str) -> bool {
 /// whether the line was cut. Errors at the start reach central logs, and the caret needs the key, not the value. In
 /// doubt more is cut: a password may have any character, and a key may be misspelled.
 fn without_secret(line: &str) -> (&str, bool) {
-    let separators = line.match_indices(['=', ':']).map(|(at, _)| at);
-    let value = separators.filter(|at| may_name_a_secret(&line[..*at])).map(|at| at + 1).min();
-    // The address with an `@` may begin behind the first quote, at the earliest.
+    const PARTS: &[&str] = &["pass", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
+    const SEPARATORS: [char; 2] = ['=', ':'];
+    let lower = line.to_ascii_lowercase();
+    let named = PARTS.iter().filter_map(|part| lower.find(part)).min();
+    let named = named.and_then(|at| Some(at + line[at..].find(SEPARATORS)?));
+    let misspelled = line.match_indices(SEPARATORS).map(|(at, _)| at).find(|at| names_a_secret(&line[..*at]));
+    let value = named.into_iter().chain(misspelled).min().map(|at| at + 1);
+    // The address may begin behind the first quote, at the earliest. Its credentials have a `:` before the `@`.
     let quoted = line.find(['"', '\'']).map_or(0, |quote| quote + 1);
-    let address = line.match_indices('@').filter(|(at, _)| *at > quoted).find_map(|(at, _)| {
+    let colon = line[quoted..].find(':').map(|at| quoted + at);
+    let address = colon.and_then(|at| Some(at + line[at..].find('@')?)).map(|at| {
         let before = &line[quoted..at];
         let marks = || before.match_indices("://").map(|(mark, _)| mark);
         // Of several addresses the last one, of a mark in a password the first one.
         let begins = |mark: &usize| before[..*mark].trim_end_matches(char::is_alphanumeric).ends_with(['"', '\'']);
-        let scheme = marks().filter(begins).last().or_else(|| marks().next()).map(|mark| quoted + mark + "://".len());
-        scheme.or(before.contains(':').then_some(quoted))
+        let scheme = marks().filter(begins).last().or_else(|| marks().next());
+        scheme.map_or(quoted, |mark| quoted + mark + "://".len())
     });
     match value.into_iter().chain(address).min() {
         Some(cut) if !line[cut..].trim().is_empty() => (&line[..cut], true),
@@ -120,14 +126,13 @@ fn without_secret(line: &str) -> (&str, bool) {
     }
 }
 
-/// Whether the text before a `=` or `:` names a secret: anywhere in it, or its last word misspelled.
-fn may_name_a_secret(text: &str) -> bool {
-    const PARTS: &[&str] = &["pass", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
+/// Whether the word at the end of a text, before a separator, is a misspelled name of a secret.
+fn names_a_secret(text: &str) -> bool {
     const WORDS: [&str; 3] = ["password", "secret", "token"];
-    let lower = text.to_ascii_lowercase();
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-    let last = text.rsplit(|c| !is_part(c)).find(|word| !word.is_empty()).unwrap_or_default();
-    PARTS.iter().any(|secret| lower.contains(secret)) || nearest(last, WORDS).is_some()
+    // Stops at the separator before, so that a line is read once.
+    let text = text.trim_end_matches(|c| !is_part(c) && !matches!(c, '=' | ':'));
+    text.rsplit(|c| !is_part(c)).next().is_some_and(|word| nearest(word, WORDS).is_some())
 }
 
 #[cfg(test)]
@@ -181,6 +186,7 @@ mod tests {
         check("password: hunter2", 1, " 12 | password:...\n    | ^");
         check("h = ['Authorization: hunter2']", 1, " 12 | h = ['Authorization:...\n    | ^");
         check("a = 'h:1/?password=hunter2'", 1, " 12 | a = 'h:1/?password=...\n    | ^");
+        check("a = 'ops@b', n = 'me:pw@b'", 1, " 12 | a = '...\n    | ^");
         check("c = 'mail ops@b'", 1, " 12 | c = 'mail ops@b'\n    | ^");
     }
 
