@@ -268,8 +268,13 @@ impl Nats {
 
     /// Ends a consumer: the server removes a consumer without a listener.
     fn end(&mut self, number: u64, out: &mut Vec<Output>) {
-        if let Some(mut consumer) = self.consumers.remove(&number) {
-            out.extend(consumer.flush());
+        out.extend(self.consumers.get_mut(&number).and_then(Consumer::flush));
+        self.unsubscribe(number, out);
+    }
+
+    /// Drops a consumer with the changes that it has not reported.
+    fn unsubscribe(&mut self, number: u64, out: &mut Vec<Output>) {
+        if self.consumers.remove(&number).is_some() {
             out.push(Output::Send(CALL, wire::unsubscribe(number)));
         }
     }
@@ -496,10 +501,7 @@ impl Protocol for Nats {
     fn remove(&mut self, id: Id, out: &mut Vec<Output>) {
         let own: Vec<u64> =
             self.consumers.iter().filter(|(_, consumer)| consumer.id == id).map(|(number, _)| *number).collect();
-        for number in own {
-            self.consumers.remove(&number);
-            out.push(Output::Send(CALL, wire::unsubscribe(number)));
-        }
+        own.into_iter().for_each(|number| self.unsubscribe(number, out));
         self.sequences.remove(&id);
         self.readings.remove(id);
     }

@@ -108,8 +108,13 @@ impl Bench {
 
     #[track_caller]
     fn connect(&mut self) {
+        self.connect_with(None);
+    }
+
+    #[track_caller]
+    fn connect_with(&mut self, credentials: Option<Credentials>) {
         self.check(Input::Turn, &["credentials"]);
-        self.check(Input::Credentials(Ok(None)), &["connect"]);
+        self.check(Input::Credentials(Ok(credentials)), &["connect"]);
         self.check(Input::Connected(CALL), &[]);
     }
 
@@ -127,6 +132,10 @@ impl Bench {
         bench.says(&entry("app.x", "1", 1, 0), &["healthy 1", "1 snapshot /app/x=1"]);
         bench
     }
+}
+
+fn login(password: &str) -> Credentials {
+    Credentials { user: Secret::new("me".into()), password: Secret::new(password.into()) }
 }
 
 const CREATE: &str = "send SUB _INBOX.0000000000000007.1 1; \
@@ -324,10 +333,7 @@ fn tls_comes_before_the_login() {
 fn a_greeting_with_the_password_is_masked() {
     let mut bench = Bench::with("nats://h:1", Mode::Watch, Kind::User);
     bench.add(1, true, None);
-    bench.check(Input::Turn, &["credentials"]);
-    let credentials = Credentials { user: Secret::new("me".into()), password: Secret::new("s3cret-wörd".into()) };
-    bench.check(Input::Credentials(Ok(Some(credentials))), &["connect"]);
-    bench.check(Input::Connected(CALL), &[]);
+    bench.connect_with(Some(login("s3cret-wörd")));
     let words =
         r"node: failed to connect to nats://h:1: the server is no NATS: it greets with `ERR \'<password>\'\r\n`";
     bench.says("ERR 's3cret-wörd'\r\n", &[words]);
@@ -338,10 +344,7 @@ fn errors_of_the_server_have_consequences() {
     // A timeout at the login.
     let mut bench = Bench::with("nats://h:1", Mode::Watch, Kind::User);
     bench.add(1, true, None);
-    bench.check(Input::Turn, &["credentials"]);
-    let credentials = Credentials { user: Secret::new("me".into()), password: Secret::new("s3cret".into()) };
-    bench.check(Input::Credentials(Ok(Some(credentials))), &["connect"]);
-    bench.check(Input::Connected(CALL), &[]);
+    bench.connect_with(Some(login("s3cret")));
     bench.says(INFO, &["send CONNECT PING"]);
     let words = "slow: failed to log in to nats://h:1: user `me`: Authorization Violation <password>";
     bench.says("-ERR 'Authorization Violation s3cret'\r\n", &["fail fast", words]);
