@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use self::flags::{Takes, flag, unknown};
 use self::given::Given;
-use crate::config::{LogFormat, LogLevel, Mode, Strictness};
+use crate::config::{LogFormat, LogLevel, Mode, OPTIONAL_STORES, Strictness};
 
 pub use self::flags::help;
 pub use self::given::check_splay;
@@ -167,18 +167,10 @@ pub fn version(machine: &str) -> String {
         ""
     };
     let abi = if cfg!(target_abi = "eabihf") { "eabihf" } else { "" };
-    let features = [
-        ("tls", cfg!(feature = "tls")),
-        ("roots", cfg!(feature = "roots")),
-        ("consul", cfg!(feature = "consul")),
-        ("vault", cfg!(feature = "vault")),
-        ("redis", cfg!(feature = "redis")),
-        ("zookeeper", cfg!(feature = "zookeeper")),
-        ("nats", cfg!(feature = "nats")),
-        ("plugin", cfg!(feature = "plugin")),
-        ("js", cfg!(feature = "js")),
-    ];
-    let built_in: Vec<&str> = features.iter().filter(|(_, built_in)| *built_in).map(|(name, _)| *name).collect();
+    let (first, last) =
+        ([("tls", cfg!(feature = "tls")), ("roots", cfg!(feature = "roots"))], [("js", cfg!(feature = "js"))]);
+    let features = first.iter().chain(OPTIONAL_STORES).chain(&last);
+    let built_in: Vec<&str> = features.filter(|(_, built_in)| *built_in).map(|(name, _)| *name).collect();
     let features = if built_in.is_empty() { "none".to_owned() } else { built_in.join(" ") };
     format!("remco {NUMBER}\nfeatures: {features}\ntarget: {machine}{libc}{abi}\n")
 }

@@ -8,7 +8,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     nearest_of(word, &mut known.into_iter())
 }
 
-/// Without a type of its own for each caller, which would be the same code again.
+/// Has no type parameter: the compiler makes this code once, not once for each caller.
 fn nearest_of<'a>(word: &str, known: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     /// In bytes. All known names are much shorter; bounds the work on a hostile word.
     const LONGEST: usize = 64;

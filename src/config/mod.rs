@@ -38,8 +38,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use backend::{
-    AuthType, Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Nats, NatsLogin, Network, Plugin,
-    ReadLimits, Redis, Tls, Token, Vault, Zookeeper,
+    AuthType, Backend, Consul, Credential, Etcd, EtcdVersion, File, Kind, Login, Nats, NatsLogin, Network,
+    OPTIONAL_STORES, Plugin, ReadLimits, Redis, Tls, Token, Vault, Zookeeper,
 };
 pub use build::NO_TLS;
 pub use duration::{DURATION_FORM, duration};

@@ -31,6 +31,7 @@ pub use plugin::Plugin;
 pub use read_limits::ReadLimits;
 pub use redis::Redis;
 pub use tls::Tls;
+pub use unbuilt::OPTIONAL_STORES;
 pub use vault::{AuthType, Vault};
 pub use zookeeper::Zookeeper;
 

@@ -11,7 +11,7 @@ const TLS_SCHEMES: &[&str] = &["https:", "rediss:", "zookeepers:", "tls:"];
 /// Reports a store that is not in this build, once for each table that names it. Otherwise reports the first key that
 /// needs TLS in a build without TLS. `name`: the name of the table.
 pub(super) fn check(reader: &Reader, name: &str, kind: Option<&Kind>) {
-    if OPTIONAL.contains(&(name, false)) {
+    if OPTIONAL_STORES.contains(&(name, false)) {
         let message = format!("`{name}` is not supported: {NO_STORE}");
         return reader.report.error(reader.span_of_defaults(), message);
     }
@@ -22,7 +22,7 @@ pub(super) fn check(reader: &Reader, name: &str, kind: Option<&Kind>) {
 }
 
 /// The stores that a build may leave out, and whether this build has them.
-const OPTIONAL: &[(&str, bool)] = &[
+pub const OPTIONAL_STORES: &[(&str, bool)] = &[
     ("consul", cfg!(feature = "consul")),
     ("vault", cfg!(feature = "vault")),
     ("redis", cfg!(feature = "redis")),
