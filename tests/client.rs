@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use remco::config::Tls;
-use remco::host::client::{Call, Cause, Client, Error, Kind, Limits, Progress, Request};
+use remco::host::client::{Call, Cause, Client, Error, Kind, Limits, Progress, Request, Stale};
 use remco::host::wait::{self, Interest};
 use rustix::net::{self, AddressFamily, SocketType, sockopt};
 use rustls::crypto::ring;
@@ -130,7 +130,16 @@ fn client(limits: Limits) -> Client {
 
 fn get(url: &str) -> Request<'_> {
     let kind = Kind::Whole;
-    Request { method: "GET", url, headers: &[], body: None, repeatable: true, kind, head_within: None, socket: None }
+    Request {
+        method: "GET",
+        url,
+        headers: &[],
+        body: None,
+        stale: Stale::Repeat,
+        kind,
+        head_within: None,
+        socket: None,
+    }
 }
 
 fn post<'a>(url: &'a str, body: &'a [u8]) -> Request<'a> {
@@ -398,7 +407,7 @@ fn an_answer_cut_at_any_byte_is_never_whole() {
                 });
                 let client = client(PATIENT);
                 for at in 0..text.len() {
-                    let got = ask(&client, &Request { repeatable: false, ..get(&url) });
+                    let got = ask(&client, &Request { stale: Stale::RepeatUnsent, ..get(&url) });
                     // ureq takes `0 CR LF` for the end of a chunked body.
                     let last = text == CHUNKED && at >= text.len() - 2 && !reset;
                     // A body that ends with its connection is whole wherever that ends in an orderly way; over TLS the
@@ -495,7 +504,27 @@ fn a_stale_connection_is_replaced_once() {
         assert_eq!(ask(&client, &get(&url)), good(200, "2"));
         assert_eq!(tell.iter().take(2).count(), 2);
         assert_eq!(ask(&client, &get(&url)), good(200, "3"));
-        assert_eq!(ask(&client, &Request { repeatable: false, ..get(&url) }), Err(Cause::Closed));
+        assert_eq!(ask(&client, &Request { stale: Stale::RepeatUnsent, ..get(&url) }), Err(Cause::Closed));
+    }
+    // A call that needs the server of the last answer is not sent to another one.
+    for is_closed_by_request in [false, true] {
+        let (told, tell) = mpsc::channel::<()>();
+        let url = server(false, move |mut peer, number| {
+            peer.request().unwrap();
+            peer.say(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}"));
+            if is_closed_by_request {
+                told.send(()).unwrap();
+                peer.request();
+            }
+            drop(peer);
+            told.send(()).unwrap();
+        });
+        let client = client(PATIENT);
+        let after_answer = Request { stale: Stale::Fail, ..get(&url) };
+        assert_eq!(ask(&client, &after_answer), good(200, "0"));
+        tell.recv().unwrap();
+        assert_eq!(ask(&client, &after_answer), Err(Cause::Stale));
+        assert_eq!(ask(&client, &after_answer), good(200, "1"));
     }
     // A new connection that is closed too ends it.
     let url = server(false, |mut peer, number| {
@@ -888,6 +917,7 @@ fn credentials_of_a_url_are_sent_and_not_shown() {
     let url = url.replace("http://", "http://me:secret@");
     let client = client(PATIENT);
     assert_eq!(ask(&client, &get(&url)), good(200, "hello world"));
-    let error = rest(&mut begin(&client, &Request { repeatable: false, ..get("http://me:secret@127.0.0.1:1/x") }));
+    let error =
+        rest(&mut begin(&client, &Request { stale: Stale::RepeatUnsent, ..get("http://me:secret@127.0.0.1:1/x") }));
     assert_eq!(error.unwrap_err().to_string(), "failed to GET http://127.0.0.1:1/x: connection refused");
 }

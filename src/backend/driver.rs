@@ -210,7 +210,8 @@ impl Driver {
             self.has_answered |= !buffer.is_empty()
                 || match &progress {
                     Ok(Progress::Head | Progress::Ended) => true,
-                    Ok(Progress::Waiting | Progress::More | Progress::Connected) | Err(Cause::Late { .. }) => false,
+                    Ok(Progress::Waiting | Progress::More | Progress::Connected)
+                    | Err(Cause::Late { .. } | Cause::Stale) => false,
                     Err(Cause::Closed | Cause::TooLong { .. } | Cause::Other(_)) => !was_dialing,
                 };
             if !buffer.is_empty() {

@@ -108,6 +108,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// The connection was closed.
     Closed,
+    /// The node closed the kept connection before a request with [`Stale::Fail`].
+    Stale,
     /// A time limit passed: for the connection, the head, or the whole answer.
     TimedOut,
     /// The answer exceeds its size limit.
@@ -195,12 +197,23 @@ pub struct Request {
     pub body: Option<String>,
     /// Whether the answer is finite.
     pub kind: RequestKind,
-    /// Whether the request may be repeated if a kept connection turns out to be closed.
-    pub is_repeatable: bool,
+    /// The behaviour if the node closed the kept connection since the last answer.
+    pub stale: Stale,
     /// Whether the user in the URL of the node is omitted.
     pub anonymous: bool,
     /// The time limit for the head, counted from the end of sending; `None`: the usual one.
     pub head_within: Option<Duration>,
+}
+
+/// What happens to a request if the node closed the kept connection since the last answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// The request is sent on a new connection.
+    Repeat,
+    /// The request is sent on a new connection unless the node may have received it.
+    RepeatUnsent,
+    /// The request fails with [`FailureKind::Stale`].
+    Fail,
 }
 
 /// Whether an answer is finite.
@@ -222,7 +235,7 @@ impl Request {
             headers,
             body: None,
             kind,
-            is_repeatable: true,
+            stale: Stale::Repeat,
             anonymous: false,
             head_within: None,
         }
@@ -230,7 +243,12 @@ impl Request {
 
     /// Forbids that the request is repeated, because the server may count it.
     pub fn once(self) -> Request {
-        Request { is_repeatable: false, ..self }
+        Request { stale: Stale::RepeatUnsent, ..self }
+    }
+
+    /// Lets the request fail with [`FailureKind::Stale`] if the node may have restarted since the last answer.
+    pub fn after_answer(self) -> Request {
+        Request { stale: Stale::Fail, ..self }
     }
 
     /// A POST request with a finite answer.

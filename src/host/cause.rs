@@ -12,6 +12,8 @@ use crate::error::cause;
 pub enum Cause {
     /// The server ended the connection.
     Closed,
+    /// The server ended a kept connection between two calls.
+    Stale,
     /// A step took longer than its limit.
     Late {
         /// The missing event, such as "no answer".
@@ -31,7 +33,7 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::Closed => f.write_str("connection closed by the server"),
+            Cause::Closed | Cause::Stale => f.write_str("connection closed by the server"),
             Cause::Late { missed, limit } => write!(f, "{missed} within {limit:?}"),
             Cause::TooLong { bytes } => write!(f, "answer is longer than {bytes} bytes"),
             Cause::Other(text) => f.write_str(text),

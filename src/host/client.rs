@@ -62,9 +62,8 @@ pub struct Request<'a> {
     pub headers: &'a [(&'a str, &'a str)],
     /// The body, sent with its length. A POST or PUT without a body needs `Some(&[])`.
     pub body: Option<&'a [u8]>,
-    /// Whether the request may be repeated on a new connection if a kept connection was closed before any byte of the
-    /// answer.
-    pub repeatable: bool,
+    /// The behaviour if the kept connection was closed.
+    pub stale: Stale,
     /// The kind of the answer.
     pub kind: Kind,
     /// The time limit for the head, counted from the end of sending; `None`: [`Limits::answer`]. For long polls:
@@ -72,6 +71,17 @@ pub struct Request<'a> {
     pub head_within: Option<Duration>,
     /// The unix socket to connect to instead of the host and port of the URL. Without TLS.
     pub socket: Option<&'a Path>,
+}
+
+/// What a call does if the server closed its kept connection before any byte of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// It asks on a new connection.
+    Repeat,
+    /// It asks on a new connection if no byte of the request was sent. Otherwise it fails with [`Cause::Closed`].
+    RepeatUnsent,
+    /// It fails with [`Cause::Stale`].
+    Fail,
 }
 
 /// The kind of an answer.
@@ -169,7 +179,7 @@ impl Client {
             recorded,
             node,
             kind: request.kind,
-            repeatable: request.repeatable,
+            stale: request.stale,
             head_within: request.head_within.unwrap_or(limits.answer),
             state: State::Begun,
             end: (request.kind == Kind::Whole && request.head_within.is_none()).then(|| now + limits.whole),
@@ -180,13 +190,16 @@ impl Client {
 }
 
 impl Shared {
-    /// Takes a kept connection to a node that is still open.
-    fn take(&self, node: &Endpoint, now: Instant) -> Option<Link> {
+    /// Takes the kept connection to a node, if there is one.
+    ///
+    /// # Errors
+    /// The server has closed it.
+    fn take(&self, node: &Endpoint, now: Instant) -> Result<Option<Link>, Cause> {
         let mut kept = self.idle.borrow_mut();
         kept.retain(|one| now.saturating_duration_since(one.since) < KEPT_CONNECTION);
-        let at = kept.iter().position(|one| one.node == *node)?;
+        let Some(at) = kept.iter().position(|one| one.node == *node) else { return Ok(None) };
         let mut link = kept.remove(at).link;
-        link.is_idle().then_some(link)
+        if link.is_idle() { Ok(Some(link)) } else { Err(Cause::Stale) }
     }
 
     fn keep(&self, node: Endpoint, link: Link, now: Instant) {
@@ -208,7 +221,7 @@ pub struct Call {
     recorded: Rc<Recorded>,
     node: Endpoint,
     kind: Kind,
-    repeatable: bool,
+    stale: Stale,
     head_within: Duration,
     state: State,
     /// The deadline of the whole call.
@@ -333,8 +346,9 @@ impl Call {
         loop {
             match &mut self.state {
                 State::Begun => match self.client.take(&self.node, now) {
-                    Some(link) => self.ask(link, true, now),
-                    None => self.dial(now)?,
+                    Ok(Some(link)) => self.ask(link, true, now),
+                    Err(stale) if self.stale == Stale::Fail => return Err(stale),
+                    Ok(None) | Err(_) => self.dial(now)?,
                 },
                 State::Dialing(dial) => match dial.turn(&self.client.dialer, now)? {
                     Some(link) => self.ask(link, false, now),
@@ -347,11 +361,12 @@ impl Call {
                             if !*kept {
                                 return Err(self.closed());
                             }
-                            if !self.repeatable {
-                                return Err(Cause::Closed);
+                            match self.stale {
+                                // The new link was used by no other call, so this happens once.
+                                Stale::Repeat => self.dial(now)?,
+                                Stale::RepeatUnsent => return Err(Cause::Closed),
+                                Stale::Fail => return Err(Cause::Stale),
                             }
-                            // The new link was used by no other call, so this happens once.
-                            self.dial(now)?;
                             continue;
                         }
                         Err(cause) => return Err(cause),

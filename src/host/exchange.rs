@@ -308,8 +308,8 @@ impl Exchange {
         outcome
     }
 
-    /// Returns the head, and the link for the next exchange if the answer has [`Received::Ended`] and both sides keep
-    /// the connection open.
+    /// Returns the head, and the link for the next exchange if the answer has [`Received::Ended`] and HTTP allows another
+    /// exchange. The server may have closed it all the same.
     pub fn finish(self) -> (Option<Head>, Option<Link>) {
         let head = self.answer.map(|answer| {
             // ureq has dropped its transport after it offered the connection.
@@ -318,7 +318,7 @@ impl Exchange {
         });
         let wire = Arc::try_unwrap(self.wire).ok();
         let wire = wire.map(|wire| wire.into_inner().unwrap_or_else(PoisonError::into_inner));
-        (head, wire.filter(|wire| wire.reusable && !wire.link.is_over()).map(|wire| wire.link))
+        (head, wire.filter(|wire| wire.reusable).map(|wire| wire.link))
     }
 }
 
@@ -527,15 +527,13 @@ impl Transport for Replay {
         Ok(n > 0)
     }
 
-    /// ureq calls this when an answer is complete and the connection could be reused: neither side closes it, and no
-    /// bytes are left over. The answer is no, so that ureq drops the transport and the link stays ours.
+    /// ureq calls this when an answer is complete and the connection could be reused: neither side announced its end, and
+    /// no bytes are left over. The answer is no, so that ureq drops the transport and the link stays ours.
     fn is_open(&mut self) -> bool {
         if let End::Wire { wire, .. } = &self.end {
             let mut wire = lock(wire);
-            wire.reusable = wire.sent == wire.request.len()
-                && wire.link.is_flushed()
-                && !wire.link.is_over()
-                && wire.replayed == wire.received.len();
+            wire.reusable =
+                wire.sent == wire.request.len() && wire.link.is_flushed() && wire.replayed == wire.received.len();
         }
         false
     }

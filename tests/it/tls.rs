@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use remco::config::Tls;
-use remco::host::client::{Client, Kind, Limits, Request};
+use remco::host::client::{Client, Kind, Limits, Request, Stale};
 use remco::host::wait;
 
 use crate::support::{
@@ -248,7 +248,7 @@ fn no_damage_of_a_file_brings_it_down() {
             url: &nobody,
             headers: &[],
             body: None,
-            repeatable: true,
+            stale: Stale::Repeat,
             kind: Kind::Whole,
             head_within: None,
             socket: None,

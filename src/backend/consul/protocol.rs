@@ -304,6 +304,8 @@ impl Consul {
         let target = wire::list(&topic.key, &self.options.datacenter, &self.options.namespace, wait);
         let mut request = self.with_user(Request::get(target));
         if wait.is_some() {
+            // A node that has restarted without its data would answer only when its index exceeds the old one.
+            request = request.after_answer();
             // Consul adds up to a sixteenth to the wait.
             request.head_within = Some(time + time / 16 + self.options.request_timeout);
         }
@@ -417,6 +419,27 @@ impl Consul {
         }
     }
 
+    /// The node may have restarted since its last answer: the next query of each topic returns at once.
+    fn read_again(&mut self, out: &mut Vec<Output>) {
+        for place in 0..self.topics.len() {
+            let Some(topic) = &mut self.topics[place] else { continue };
+            topic.index = 0;
+            topic.state = match topic.state {
+                State::Idle => State::Idle,
+                State::Due => State::Due,
+                State::Checking { .. } => State::Checking { index: 0 },
+                State::Asked(goal)
+                | State::Listing { goal, .. }
+                | State::Missing { goal, .. }
+                | State::Refused { goal, .. } => {
+                    out.push(Output::Cancel(call_of(place)));
+                    if goal == Goal::Read { State::Due } else { State::Idle }
+                }
+            };
+        }
+        self.members.values_mut().for_each(|member| member.last_trigger = 0);
+    }
+
     /// The text of a failure: verb, key, node, cause.
     fn failure(&mut self, call: CallId, goal: Goal, words: &str) -> String {
         let node = self.node.clone();
@@ -455,6 +478,7 @@ impl Consul {
                 let words = format!("{words}: raise `max_response` of the backend");
                 self.refused(call, goal, &words, now, out);
             }
+            FailureKind::Stale => self.read_again(out),
             FailureKind::Closed | FailureKind::TimedOut | FailureKind::Unusable | FailureKind::Other => {
                 self.node_failed(call, goal, &words, out);
             }

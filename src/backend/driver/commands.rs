@@ -8,7 +8,7 @@ use super::core::Command;
 use super::store::Nodes;
 use super::traffic::{Ongoing, Traffic, failure, not_started};
 use super::{Driver, Event, Stage};
-use crate::backend::protocol::{CallId, Credentials, Failure, Request, RequestKind, Security};
+use crate::backend::protocol::{CallId, Credentials, Failure, Request, RequestKind, Security, Stale};
 use crate::backend::{Handover, Replacement};
 use crate::config;
 use crate::host::client::{self, Cause, without_credentials};
@@ -63,7 +63,11 @@ impl Driver {
                 url: &url,
                 headers: &headers,
                 body: request.body.as_deref().map(str::as_bytes),
-                repeatable: request.is_repeatable,
+                stale: match request.stale {
+                    Stale::Repeat => client::Stale::Repeat,
+                    Stale::RepeatUnsent => client::Stale::RepeatUnsent,
+                    Stale::Fail => client::Stale::Fail,
+                },
                 kind: match request.kind {
                     RequestKind::Whole => client::Kind::Whole,
                     RequestKind::Stream => client::Kind::Stream,

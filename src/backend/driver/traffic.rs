@@ -107,6 +107,7 @@ impl Traffic {
 pub fn failure(cause: &Cause) -> Failure {
     let kind = match cause {
         Cause::Closed => FailureKind::Closed,
+        Cause::Stale => FailureKind::Stale,
         Cause::Late { .. } => FailureKind::TimedOut,
         Cause::TooLong { .. } => FailureKind::TooLarge,
         Cause::Other(_) => FailureKind::Other,

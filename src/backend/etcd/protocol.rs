@@ -253,7 +253,7 @@ impl V3 {
         let resume = match kind {
             FailureKind::TooLarge => Resume::TooLarge,
             FailureKind::TimedOut => Resume::TimedOut,
-            FailureKind::Closed | FailureKind::Unusable | FailureKind::Other => Resume::Possible,
+            FailureKind::Closed | FailureKind::Stale | FailureKind::Unusable | FailureKind::Other => Resume::Possible,
         };
         if call == REQUEST {
             return match &self.request {

@@ -479,7 +479,11 @@ impl Vault {
                             format!("failed to {verb} from {node}: {words}: raise `max_response` of the backend");
                         self.refused(&words, now, out);
                     }
-                    FailureKind::Closed | FailureKind::TimedOut | FailureKind::Unusable | FailureKind::Other => {
+                    FailureKind::Closed
+                    | FailureKind::Stale
+                    | FailureKind::TimedOut
+                    | FailureKind::Unusable
+                    | FailureKind::Other => {
                         self.node_failed(&verb, &words, out);
                     }
                 }

@@ -296,6 +296,32 @@ fn a_node_that_is_silent_is_probed() {
     bench.answer(PROBE, 200, "", "\"\"", &["node: failed to probe http://a: the cluster has no leader"]);
 }
 
+/// One that has restarted without its data has lower indexes, and would not answer for a long time.
+#[test]
+fn a_node_that_may_have_restarted_is_asked_without_an_index() {
+    let mut bench = Bench::watching();
+    bench.answer(A, 200, "9", &entry("Mg==", 9), &["reset", "1 changes /a/x=2 trigger"]);
+    bench.pass(SHORTEST_WAIT);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=9&wait"]);
+    let stale = || Failure { kind: FailureKind::Stale, words: "connection closed by the server".into() };
+    bench.check(Input::Failed(A, stale()), &["cancel 1"]);
+    bench.pass(SHORTEST_WAIT);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n"]);
+    bench.answer(A, 200, "4", &entry("Mw==", 4), &["reset", "1 changes /a/x=3 trigger"]);
+    bench.pass(SHORTEST_WAIT);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=4&wait"]);
+    bench.answer(A, 404, "5", "", &["reset", "1 changes -/a/x trigger"]);
+    // All topics are asked again, whatever they wait for.
+    let mut bench = Bench::watching();
+    bench.add(2, &options(&["/b", "/c"], &["/b"], true));
+    bench.turn(&["begin 2 /v1/kv/b?recurse&ns=n", "begin 3 /v1/kv/c?recurse&ns=n"]);
+    bench.answer(CallId(2), 404, "7", "", &[]);
+    bench.check(Input::Failed(A, stale()), &["cancel 1", "cancel 3"]);
+    bench.pass(SHORTEST_WAIT);
+    let all = ["begin 1 /v1/kv/a?recurse&ns=n", "begin 2 /v1/kv/b?recurse&ns=n", "begin 3 /v1/kv/c?recurse&ns=n"];
+    bench.turn(&all);
+}
+
 #[test]
 fn no_more_is_read_than_the_limits_allow() {
     let mut bench = Bench::new(Mode::Watch);

@@ -266,7 +266,9 @@ impl V2 {
             Some(Waiting::Open(..)) => match kind {
                 FailureKind::Closed => Event::Ended { wait, whole: false },
                 FailureKind::TooLarge => Event::Unusable(words),
-                FailureKind::TimedOut | FailureKind::Unusable | FailureKind::Other => Event::WaitBroken { wait, words },
+                FailureKind::Stale | FailureKind::TimedOut | FailureKind::Unusable | FailureKind::Other => {
+                    Event::WaitBroken { wait, words }
+                }
             },
             Some(Waiting::Refusal(_)) => return self.end(call, now, out),
             Some(Waiting::Opening) => {
