@@ -69,9 +69,24 @@ impl std::error::Error for Findings {}
 
 /// A line with its number, and a caret below it. Nothing for a blank line.
 pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
+    let (shown, hides) = without_secret(line);
+    around(shown, hides, number, column)
+}
+
+/// As [`excerpt`], cut behind the key at `column`.
+pub(super) fn excerpt_without_value(line: &str, number: usize, column: usize) -> String {
+    let (shown, hides) = without_secret(line);
+    let key = shown.char_indices().nth(column - 1).map_or(shown.len(), |(at, _)| at);
+    match shown[key..].find('=').map(|at| key + at + 1) {
+        Some(end) if !shown[end..].trim().is_empty() => around(&shown[..end], true, number, column),
+        _ => around(shown, hides, number, column),
+    }
+}
+
+/// The part of a line around a place. `hidden`: the rest of the line is not shown.
+fn around(line: &str, hidden: bool, number: usize, column: usize) -> String {
     /// At most this many characters of a line are shown, around the place.
     const WIDTH: usize = 100;
-    let (line, hidden) = without_secret(line);
     // A control character could move the cursor or recolour the terminal.
     let shown = |c: char| match c {
         '\t' => ' ',
@@ -188,6 +203,18 @@ mod tests {
         check("a = 'h:1/?password=hunter2'", 1, " 12 | a = 'h:1/?password=...\n    | ^");
         check("a = 'ops@b', n = 'me:pw@b'", 1, " 12 | a = '...\n    | ^");
         check("c = 'mail ops@b'", 1, " 12 | c = 'mail ops@b'\n    | ^");
+    }
+
+    #[test]
+    fn shows_no_value_of_an_unknown_key() {
+        let check = |line: &str, column: usize, want: &str| {
+            assert_eq!(excerpt_without_value(line, 12, column), want);
+        };
+        check("pw = 'hunter2'", 1, " 12 | pw =...\n    | ^");
+        check("ä = { b = 1, pw = 'hunter2' }", 14, " 12 | ä = { b = 1, pw =...\n    |              ^");
+        check("password = 'a', pw = 'hunter2'", 17, " 12 | password =...\n    |           ^");
+        check("[resource.pw]", 11, " 12 | [resource.pw]\n    |           ^");
+        check("pw =", 1, " 12 | pw =\n    | ^");
     }
 
     #[test]

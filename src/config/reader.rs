@@ -73,7 +73,10 @@ impl<'a> Reader<'a> {
             let key = self.shown(entry);
             let known = self.schema.known(&entry.key).map(|row| row.name);
             match used.iter().find(|(name, _)| Some(*name) == known) {
-                None => self.report.lint(entry.key_span, format!("unknown key {key}{}", self.advice(&entry.key))),
+                None => match self.advice(&entry.key) {
+                    (advice, true) => self.report.lint(entry.key_span, format!("unknown key {key}{advice}")),
+                    (advice, false) => self.report.lint_unknown(entry.key_span, format!("unknown key {key}{advice}")),
+                },
                 Some((_, used)) if used.key_span != entry.key_span => {
                     let used = self.shown(used);
                     self.report.lint(entry.key_span, format!("{key} is ignored: {used} is set in the same table"));
@@ -83,20 +86,24 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The advice about an unknown key, with punctuation before it.
-    fn advice(&self, key: &str) -> String {
+    /// The advice about an unknown key, with punctuation before it, and whether it names the key that is meant.
+    fn advice(&self, key: &str) -> (String, bool) {
         let Schema { title, .. } = self.schema;
         let offered = || self.schema.keys().filter(|row| row.value != Type::Unused).map(|row| row.name);
-        if let Some(name) = nearest(key, offered()) {
-            return format!(", did you mean {}?", quoted(name));
+        // `token` for `auth_token`, if no other key has that end.
+        let has_end = |name: &&str| name.strip_suffix(key).is_some_and(|begin| begin.ends_with('_'));
+        let mut ends = offered().filter(has_end);
+        let end = ends.next().filter(|_| ends.next().is_none());
+        if let Some(name) = nearest(key, offered()).or(end) {
+            return (format!(", did you mean {}?", quoted(name)), true);
         }
         let homes = self.report.schemas.iter().filter(|schema| schema.known(key).is_some());
         let homes: Vec<&str> = homes.map(|schema| schema.title).collect();
         match homes.as_slice() {
-            [] => format!(": {title} has {}", offered().map(quoted).collect::<Vec<_>>().join(", ")),
+            [] => (format!(": {title} has {}", offered().map(quoted).collect::<Vec<_>>().join(", ")), false),
             // Only backends have so many keys in common.
-            [home, _, _, _, ..] => format!(" for {title}: it belongs to a backend's table, such as {home}"),
-            homes => format!(" for {title}: it belongs to {}", homes.join(" or ")),
+            [home, _, _, _, ..] => (format!(" for {title}: it belongs to a backend's table, such as {home}"), true),
+            homes => (format!(" for {title}: it belongs to {}", homes.join(" or ")), true),
         }
     }
 

@@ -139,6 +139,14 @@ impl Report {
         self.push(self.strictness == Strictness::Strict, span, message.into());
     }
 
+    /// As [`Report::lint`], for a key of any meaning: its value may be a secret and is not shown.
+    pub fn lint_unknown(&self, key: Span, message: String) {
+        if !self.files[key.file].is_broken_at(key) {
+            let fatal = self.strictness == Strictness::Strict;
+            self.insert_at(fatal, key, message, |file| file.place(key.start), finding::excerpt_without_value);
+        }
+    }
+
     /// A warning at a place. Unlike [`Report::warn_missing`], also reports it if other lines have syntax errors.
     pub fn warn(&self, span: Span, message: impl Into<String>) {
         self.push(false, span, message.into());
@@ -176,7 +184,13 @@ impl Report {
             }
         }
         let span = Span { file, start: one.start(), end: one.start() };
-        self.insert_at(fatal, span, message.to_owned(), |file| file.place_as_written(one.written.start));
+        self.insert_at(
+            fatal,
+            span,
+            message.to_owned(),
+            |file| file.place_as_written(one.written.start),
+            finding::excerpt,
+        );
     }
 
     /// Whether further warnings are dropped.
@@ -217,10 +231,17 @@ impl Report {
     }
 
     fn insert(&self, fatal: bool, span: Span, message: String) {
-        self.insert_at(fatal, span, message, |file| file.place(span.start));
+        self.insert_at(fatal, span, message, |file| file.place(span.start), finding::excerpt);
     }
 
-    fn insert_at(&self, fatal: bool, span: Span, message: String, place: impl Fn(&Document) -> (usize, usize)) {
+    fn insert_at(
+        &self,
+        fatal: bool,
+        span: Span,
+        message: String,
+        place: impl Fn(&Document) -> (usize, usize),
+        excerpt: fn(&str, usize, usize) -> String,
+    ) {
         let mut found = self.found.borrow_mut();
         // Twice as many errors are kept as warnings, so that warnings cannot displace errors.
         let order = Order { file: span.file, at: span.start, warning: !fatal, message: message.clone() };
@@ -229,7 +250,7 @@ impl Report {
         }
         let file = &self.files[span.file];
         let (line, column) = place(file);
-        let excerpt = finding::excerpt(&file.line(line), line, column);
+        let excerpt = excerpt(&file.line(line), line, column);
         let finding = Finding { fatal, file: file.path.clone(), place: Some((line, column)), message, excerpt };
         found.insert(order, finding);
     }

@@ -1,6 +1,8 @@
 //! The addresses of a store: the row of `srv_record`, and the conversion of nodes to URLs.
 //! Resolves no name.
 
+use core::net::Ipv6Addr;
+
 use crate::config::document::Span;
 use crate::config::reader::{Found, Purpose, Reader};
 use crate::config::report::Report;
@@ -30,7 +32,7 @@ pub(super) fn addresses<'a>(reader: &Reader<'a>, name: &str, example: Option<&st
         let is_only = filled.is_empty() && example.is_none();
         for node in empty {
             let why = report.unset(node.span);
-            let other = if is_only { ", and the list has no other" } else { "" };
+            let other = if is_only { ", and the list has no other: the default address is used" } else { "" };
             report.warn(node.span, format!("an empty address in `nodes` is ignored{why}{other}"));
         }
     }
@@ -57,9 +59,8 @@ pub(super) fn node_url(node: &str, scheme: &str) -> Option<String> {
         _ => (host, None),
     };
     let sound = matches!(&*scheme, "http" | "https")
-        && !name.is_empty()
-        && (!name.contains(':') || (name.starts_with('[') && name.ends_with(']')))
-        && port.is_none_or(|port| port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit()))
+        && is_host(name)
+        && port.is_none_or(|port| port_of(port).is_some())
         && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
     sound.then(|| format!("{scheme}://{rest}"))
 }
@@ -67,38 +68,69 @@ pub(super) fn node_url(node: &str, scheme: &str) -> Option<String> {
 /// Reports that `node` is not an address of `store`. `how`: advice how to write it.
 pub(super) fn refuse(report: &Report, span: Span, node: &str, store: &str, how: &str) {
     let unset = report.unset(span);
-    let port = if has_too_large_port(node) { ", its port is larger than 65535" } else { "" };
-    report.error(span, format!("this is not an address of {store}{unset}{port}: {how}"));
+    report.error(span, format!("this is not an address of {store}{unset}{}: {how}", fault(node)));
 }
 
-/// Whether one of the addresses, separated by commas, has a port above 65535.
-fn has_too_large_port(list: &str) -> bool {
-    let is_too_large = |node: &str| {
-        let rest = node.split_once("://").map_or(node, |(_, rest)| rest);
-        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
-        // A password with a slash looks like a port, and leaves an `@` in the path.
-        !path.contains('@')
-            && !port.is_empty()
-            && port.bytes().all(|b| b.is_ascii_digit())
-            && port.parse::<u16>().is_err()
-    };
-    list.split(',').any(|node| is_too_large(node.trim()))
+/// Reports that the value of a variable of the environment is not an address of `store`. `key` replaces it.
+pub(super) fn refuse_variable(report: &Report, span: Span, (name, value): (&str, &str), store: &str, key: &str) {
+    let fault = fault(value);
+    report.error(span, format!("the variable `{name}` is not an address of {store}{fault}: set `{key}`"));
+}
+
+/// The fault of an address, or of one of several with commas between them, for the end of a clause; empty: it is none of
+/// these.
+fn fault(list: &str) -> &'static str {
+    let nodes = || list.split(',').map(str::trim);
+    if let Some(fault) = nodes().find_map(fault_of_one) {
+        return fault;
+    }
+    // A password may have a comma.
+    let is_list = !list.contains('@') && nodes().filter(|node| node.contains([':', '.'])).count() > 1;
+    if is_list { ", each address needs a string of its own" } else { "" }
+}
+
+fn fault_of_one(node: &str) -> Option<&'static str> {
+    let rest = node.split_once("://").map_or(node, |(_, rest)| rest);
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // A password with a slash looks like a port, and leaves an `@` in the path.
+    if path.contains('@') {
+        return None;
+    }
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_number = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    if is_number && port_of(port).is_none() {
+        let is_zero = port.bytes().all(|b| b == b'0');
+        return Some(if is_zero { ", its port is 0" } else { ", its port is larger than 65535" });
+    }
+    if host.starts_with('[') && host.contains('%') {
+        return Some(", it has an IPv6 zone, which remco does not support");
+    }
+    (!host.is_ascii()).then_some(", its host is not ASCII (write it in Punycode)")
+}
+
+/// Whether this is the host of a URL: a name, an IPv4 address, or an IPv6 address in brackets.
+pub(super) fn is_host(name: &str) -> bool {
+    match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && !br#"/?#@,:%[]"<>\^`{|}"#.contains(&b))
+        }
+    }
+}
+
+/// A port other than 0. [`u16::from_str`](std::str::FromStr) would take a sign.
+pub(super) fn port_of(digits: &str) -> Option<u16> {
+    digits.parse().ok().filter(|port| *port > 0 && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The `HOST:PORT` behind the scheme of a node; `None`: the text has another form. `port` is for a node without a port.
 pub(super) fn host_and_port(node: &str, port: u16) -> Option<String> {
     let (name, port) = match node.rsplit_once(':') {
-        Some((name, digits)) if !digits.ends_with(']') => {
-            let port = digits.parse::<u16>().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
-            (name, port.filter(|port| *port > 0)?)
-        }
+        Some((name, digits)) if !digits.ends_with(']') => (name, port_of(digits)?),
         _ => (node, port),
     };
-    let is_address = name.starts_with('[') && name.ends_with(']') && name.len() > 2;
-    let is_name = !name.is_empty() && !name.contains([':', '[', ']']);
-    let is_plain = !name.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#@,".contains(c));
-    ((is_address || is_name) && is_plain).then(|| format!("{name}:{port}"))
+    is_host(name).then(|| format!("{name}:{port}"))
 }
 
 #[cfg(test)]
@@ -106,19 +138,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_has_sixteen_bits() {
-        let check = |list: &str, want: bool| assert_eq!(has_too_large_port(list), want, "{list}");
-        check("http://a:65535", false);
-        check("http://a:65536", true);
-        check("http://a:123456789012345678901234567890/b?c#d", true);
-        check("http://me:123456/x@etcd", false);
-        check("http://user:pw@a:65536", true);
-        check("[::1]:99999", true);
-        check("a:2181,b:99999/chroot", true);
-        check("http://a:00080", false);
-        check("http://a:999999x", false);
-        check("http://a", false);
-        check("123456", false);
+    fn faults_have_names() {
+        let check = |list: &str, want: &str| assert_eq!(fault(list), want, "{list}");
+        for none in ["http://a:65535", "http://me:123456/x@etcd", "http://a:00080", "a:999999x", "http://a", "123456"] {
+            check(none, "");
+        }
+        for port in ["http://a:65536", "http://a:123456789012345678901234567890/b?c#d", "me:pw@a:65536", "[::1]:99999"]
+        {
+            check(port, ", its port is larger than 65535");
+        }
+        check("a:2181,b:99999/chroot", ", its port is larger than 65535");
+        check("http://a:0", ", its port is 0");
+        check("http://[fe80::1%lo]:80", ", it has an IPv6 zone, which remco does not support");
+        check("münchen:2379", ", its host is not ASCII (write it in Punycode)");
+        check("http://ü:ü@a", "");
+        for list in ["a:1,b:2", "http://a:1, http://b:2", "10.0.0.1,10.0.0.2"] {
+            check(list, ", each address needs a string of its own");
+        }
+        check("me:a,b@h", "");
+        check("a,b", "");
     }
 
     #[test]
@@ -128,9 +166,25 @@ mod tests {
         check("h.example.com:1", Some("h.example.com:1"));
         check("[::1]", Some("[::1]:7"));
         check("[::1]:65535", Some("[::1]:65535"));
-        for none in
-            ["", ":1", "h:", "h:0", "h:65536", "h:+1", "h:x", "::1", "[::1", "[]:1", "a b:1", "h/1", "u@h:1", "a:1,b:2"]
-        {
+        for none in [
+            "",
+            ":1",
+            "h:",
+            "h:0",
+            "ü:1",
+            "[fe80::1%lo]:1",
+            "[x]:1",
+            "h:65536",
+            "h:+1",
+            "h:x",
+            "::1",
+            "[::1",
+            "[]:1",
+            "a b:1",
+            "h/1",
+            "u@h:1",
+            "a:1,b:2",
+        ] {
             check(none, None);
         }
     }
@@ -152,7 +206,11 @@ mod tests {
         {
             check(none, None);
         }
-        for port in ["h:abc", "h:", "h:99999", "h:+1", "[::1]:x", "[::1", "::1", "me:se/cr@h:1", "me:se?cr@h:1"] {
+        for host in ["ü", "a%20b", "[fe80::1%lo]", "[x]", "a,b", "a:1,b:2", "a\"b"] {
+            check(host, None);
+        }
+        for port in ["h:abc", "h:0", "h:", "h:99999", "h:+1", "[::1]:x", "[::1", "::1", "me:se/cr@h:1", "me:se?cr@h:1"]
+        {
             check(port, None);
         }
         check("[::1]", Some("http://[::1]"));

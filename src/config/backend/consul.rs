@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::{SRV_RECORD, addresses, is_plain, node_url, refuse};
+use super::address::{SRV_RECORD, addresses, is_plain, node_url, refuse, refuse_variable};
 use super::credential::{Credential, credential};
 use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
@@ -119,8 +119,8 @@ pub(super) fn parse(reader: &Reader) -> Consul {
     if nodes.is_empty() && srv_record.is_empty() {
         let of_environment = report.variable("CONSUL_HTTP_ADDR");
         let node = of_environment.and_then(|node| address(node, scheme));
-        if of_environment.is_some() && node.is_none() {
-            report.error(reader.span(), "the variable `CONSUL_HTTP_ADDR` is not an address of Consul: set `nodes`");
+        if let (Some(address), None) = (of_environment, &node) {
+            refuse_variable(report, reader.span(), ("CONSUL_HTTP_ADDR", address), "Consul", "nodes");
         }
         nodes.push(node.unwrap_or_else(|| format!("{scheme}://{EXAMPLE}")));
     }

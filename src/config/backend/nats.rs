@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::{addresses, is_plain, refuse};
+use super::address::{addresses, is_host, is_plain, port_of, refuse};
 use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, credential, login};
 use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
@@ -143,14 +143,11 @@ fn url(node: &str) -> Option<String> {
     let rest = rest.trim_end_matches('/');
     let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
     let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, port.bytes().all(|b| b.is_ascii_digit()).then_some(port)?),
-        _ => (host, ""),
+        Some((name, port)) if !port.ends_with(']') => (name, port_of(port)?),
+        _ => (host, PORT),
     };
-    let port = if port.is_empty() && name == host { PORT } else { port.parse().ok()? };
     let is_sound = matches!(&*scheme, "nats" | "tls")
-        && !name.is_empty()
-        && !name.contains('/')
-        && (!name.contains(':') || (name.starts_with('[') && name.ends_with(']')))
+        && is_host(name)
         && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
     let user = user.map_or(String::new(), |user| format!("{user}@"));
     let url = format!("{scheme}://{user}{name}:{port}");

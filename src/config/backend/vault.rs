@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::address::{is_plain, node_url, refuse};
+use super::address::{is_plain, node_url, refuse, refuse_variable};
 use super::credential::{Credential, Login, PASSWORD_FILE, credential};
 use super::general::GENERAL;
 use super::network::{self, NETWORK, Network};
@@ -177,7 +177,7 @@ fn node(reader: &Reader, tls: &Tls) -> Option<String> {
     socket.into_iter().for_each(|path| report.check_socket(span, path));
     if url.is_none() {
         match of_environment {
-            Some(_) => report.error(span, "the variable `VAULT_ADDR` is not an address of Vault: set `node`"),
+            Some(address) => refuse_variable(report, span, ("VAULT_ADDR", address), "Vault", "node"),
             None => refuse(report, span, node, "Vault", "write it like `\"https://vault:8200\"`"),
         }
     }
