@@ -245,7 +245,9 @@ impl Scene {
             Written::Whole | Written::Mounted => call.text.contains("\".a") && call.text.contains("O_EXCL"),
             Written::InPlace => call.text.contains("\"a\"") && call.text.contains("O_RDWR"),
         });
-        let calls: Vec<Call> = calls.into_iter().skip(first.expect("a stage file is created")).collect();
+        let calls = calls.into_iter().skip(first.expect("a stage file is created"));
+        // How often the loop looks for signals and polls depends on the speed of the machine.
+        let calls: Vec<Call> = calls.filter(|call| !["recvfrom", "ppoll", "poll"].contains(&&*call.name)).collect();
         assert!(calls.len() > 15, "{calls:#?}");
         calls
     }
