@@ -108,7 +108,7 @@ pub struct Failure {
 pub enum FailureKind {
     /// The connection was closed.
     Closed,
-    /// The node closed the kept connection before a request with [`Stale::Fail`].
+    /// The node closed the kept connection before any byte of the answer to a request with [`Stale::Fail`].
     Stale,
     /// A time limit passed: for the connection, the head, or the whole answer.
     TimedOut,
@@ -197,7 +197,7 @@ pub struct Request {
     pub body: Option<String>,
     /// Whether the answer is finite.
     pub kind: RequestKind,
-    /// The behaviour if the node closed the kept connection since the last answer.
+    /// The behaviour if the node closed the kept connection before any byte of the answer.
     pub stale: Stale,
     /// Whether the user in the URL of the node is omitted.
     pub anonymous: bool,
@@ -205,7 +205,7 @@ pub struct Request {
     pub head_within: Option<Duration>,
 }
 
-/// What happens to a request if the node closed the kept connection since the last answer.
+/// What happens to a request if the node closed the kept connection before any byte of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
     /// The request is sent on a new connection.
@@ -246,8 +246,8 @@ impl Request {
         Request { stale: Stale::RepeatUnsent, ..self }
     }
 
-    /// Lets the request fail with [`FailureKind::Stale`] if the node may have restarted since the last answer.
-    pub fn after_answer(self) -> Request {
+    /// Lets the request fail with [`FailureKind::Stale`] if the kept connection was closed: the node may have restarted.
+    pub fn failing_if_stale(self) -> Request {
         Request { stale: Stale::Fail, ..self }
     }
 

@@ -12,7 +12,7 @@ use crate::error::cause;
 pub enum Cause {
     /// The server ended the connection.
     Closed,
-    /// The server ended a kept connection between two calls.
+    /// The server ended a kept connection before any byte of the next answer.
     Stale,
     /// A step took longer than its limit.
     Late {

@@ -1,6 +1,6 @@
 //! HTTP requests as states of the loop. A [`Call`] looks up the host, connects, sends, and receives head and body in
-//! turns that never wait; a connection is kept for the next call to its node. Owns the limits and the one retry on a
-//! stale connection; `dialer` makes the connections. No redirects, no proxies; dropping a call aborts it. The caller
+//! turns that never wait; a connection is kept for the next call to its node. Owns the limits and what follows a stale
+//! connection; `dialer` makes the connections. No redirects, no proxies; dropping a call aborts it. The caller
 //! polls [`Call::interests`] until [`Call::due`], then takes a [`Call::turn`]; both change with every turn.
 
 use std::cell::RefCell;
@@ -78,7 +78,7 @@ pub struct Request<'a> {
 pub enum Stale {
     /// It asks on a new connection.
     Repeat,
-    /// It asks on a new connection if no byte of the request was sent. Otherwise it fails with [`Cause::Closed`].
+    /// It asks on a new connection if that was found before sending. Otherwise it fails with [`Cause::Closed`].
     RepeatUnsent,
     /// It fails with [`Cause::Stale`].
     Fail,
@@ -193,7 +193,7 @@ impl Shared {
     /// Takes the kept connection to a node, if there is one.
     ///
     /// # Errors
-    /// The server has closed it.
+    /// It cannot be used any more: the server has closed it, or has sent more than its answer.
     fn take(&self, node: &Endpoint, now: Instant) -> Result<Option<Link>, Cause> {
         let mut kept = self.idle.borrow_mut();
         kept.retain(|one| now.saturating_duration_since(one.since) < KEPT_CONNECTION);

@@ -63,6 +63,9 @@ pub struct Consul {
     /// The texts that errors must not show.
     secrets: Redactor,
     random: Random,
+    /// A request fails if the kept connection was closed since the last answer. Off after such a failure until a wait is
+    /// answered: behind a proxy that closes each connection, every request would fail.
+    doubts_closed_links: bool,
 }
 
 /// One resource.
@@ -85,6 +88,8 @@ struct Topic {
     listing: Option<Listing>,
     /// The index of the last answer; 0: the next request returns at once.
     index: u64,
+    /// The node may have restarted since the last answer, and its index may be lower: the next request returns at once.
+    is_doubtful: bool,
     state: State,
     /// The next request is sent not before this moment.
     next: Option<Instant>,
@@ -156,6 +161,27 @@ struct Probe {
     body: Vec<u8>,
 }
 
+impl Topic {
+    /// Whether a request may wait for a higher index.
+    fn can_wait(&self) -> bool {
+        self.index > 0 && !self.is_doubtful
+    }
+}
+
+impl State {
+    /// The purpose of the request in progress.
+    fn goal(&self) -> Option<Goal> {
+        match self {
+            State::Idle | State::Due => None,
+            State::Checking { .. } => Some(Goal::Read),
+            State::Asked(goal)
+            | State::Listing { goal, .. }
+            | State::Missing { goal, .. }
+            | State::Refused { goal, .. } => Some(*goal),
+        }
+    }
+}
+
 impl Consul {
     /// `nodes`: the URLs, whose credentials are hidden from errors. The seed spreads waits over time.
     pub fn new(options: Options, nodes: &[String], mode: Mode, seed: u64) -> Consul {
@@ -182,6 +208,7 @@ impl Consul {
             node: String::new(),
             secrets,
             random: Random::new(seed),
+            doubts_closed_links: true,
         }
     }
 
@@ -230,7 +257,7 @@ impl Consul {
         if self.probe_due().is_some_and(|due| due <= now) {
             self.probe.is_asked = true;
             (self.probe.status, self.probe.body) = (0, Vec::new());
-            out.push(Output::Begin(PROBE, self.with_user(Request::get(wire::LEADER.to_owned()))));
+            out.push(Output::Begin(PROBE, self.request(wire::LEADER.to_owned())));
         }
         if self.wants(now) {
             // The file is read for every request, so that a new token counts at once.
@@ -251,18 +278,14 @@ impl Consul {
 
     /// The number of reads in progress.
     fn reads(&self) -> usize {
-        let is_read = |state: &State| match state {
-            State::Idle | State::Due => false,
-            State::Checking { .. } => true,
-            State::Asked(goal)
-            | State::Listing { goal, .. }
-            | State::Missing { goal, .. }
-            | State::Refused { goal, .. } => *goal == Goal::Read,
-        };
-        self.topics().filter(|(_, topic)| is_read(&topic.state)).count()
+        self.topics().filter(|(_, topic)| topic.state.goal() == Some(Goal::Read)).count()
     }
 
-    fn with_user(&self, mut request: Request) -> Request {
+    fn request(&self, target: String) -> Request {
+        let mut request = Request::get(target);
+        if self.doubts_closed_links {
+            request = request.failing_if_stale();
+        }
         if let Some(authorization) = &self.options.authorization {
             request.headers.push(("Authorization".to_owned(), authorization.clone()));
         }
@@ -298,14 +321,12 @@ impl Consul {
     fn ask(&mut self, place: usize, goal: Goal, token: Option<&Secret>, now: Instant, out: &mut Vec<Output>) {
         let time = self.random.between(self.options.wait.mul_f64(0.9), self.options.wait.mul_f64(1.1));
         let Some(topic) = &mut self.topics[place] else { return };
-        let wait = (goal == Goal::Watch && topic.index > 0).then_some((topic.index, time));
+        let wait = (goal == Goal::Watch && topic.can_wait()).then_some((topic.index, time));
         topic.state = State::Asked(goal);
         topic.next = now.checked_add(SHORTEST_WAIT);
         let target = wire::list(&topic.key, &self.options.datacenter, &self.options.namespace, wait);
-        let mut request = self.with_user(Request::get(target));
+        let mut request = self.request(target);
         if wait.is_some() {
-            // A node that has restarted without its data would answer only when its index exceeds the old one.
-            request = request.after_answer();
             // Consul adds up to a sixteenth to the wait.
             request.head_within = Some(time + time / 16 + self.options.request_timeout);
         }
@@ -419,25 +440,34 @@ impl Consul {
         }
     }
 
-    /// The node may have restarted since its last answer: the next query of each topic returns at once.
-    fn read_again(&mut self, out: &mut Vec<Output>) {
-        for place in 0..self.topics.len() {
-            let Some(topic) = &mut self.topics[place] else { continue };
-            topic.index = 0;
-            topic.state = match topic.state {
-                State::Idle => State::Idle,
-                State::Due => State::Due,
-                State::Checking { .. } => State::Checking { index: 0 },
-                State::Asked(goal)
-                | State::Listing { goal, .. }
-                | State::Missing { goal, .. }
-                | State::Refused { goal, .. } => {
-                    out.push(Output::Cancel(call_of(place)));
-                    if goal == Goal::Read { State::Due } else { State::Idle }
-                }
-            };
+    /// Handles a call whose kept connection was closed: it is repeated, and no topic relies on its last index.
+    fn found_stale(&mut self, call: CallId, out: &mut Vec<Output>) {
+        self.doubts_closed_links = false;
+        match call {
+            PROBE => self.probe.is_asked = false,
+            ACLS => out.push(Output::Begin(ACLS, self.request(wire::OWN_TOKEN.to_owned()))),
+            call => {
+                let Some(topic) = self.topic(call) else { return };
+                topic.state = if topic.state.goal() == Some(Goal::Read) { State::Due } else { State::Idle };
+            }
         }
-        self.members.values_mut().for_each(|member| member.last_trigger = 0);
+        self.doubt(out);
+    }
+
+    /// The node may have restarted without its data: a wait for a higher index than that of the node would not be answered
+    /// for a long time.
+    pub(super) fn doubt(&mut self, out: &mut Vec<Output>) {
+        for (place, topic) in self.topics.iter_mut().enumerate() {
+            let Some(topic) = topic else { continue };
+            if topic.state.goal() == Some(Goal::Watch) {
+                if !topic.can_wait() {
+                    continue;
+                }
+                topic.state = State::Idle;
+                out.push(Output::Cancel(call_of(place)));
+            }
+            topic.is_doubtful = !matches!(topic.state, State::Due);
+        }
     }
 
     /// The text of a failure: verb, key, node, cause.
@@ -455,6 +485,9 @@ impl Consul {
 
     fn failed(&mut self, call: CallId, failure: Failure, now: Instant, out: &mut Vec<Output>) {
         let Failure { kind, words } = failure;
+        if kind == FailureKind::Stale {
+            return self.found_stale(call, out);
+        }
         if call == PROBE {
             let words = format!("failed to probe {}: {words}", self.node);
             return out.push(Output::NodeFailed { words, not_before: None });
@@ -478,8 +511,11 @@ impl Consul {
                 let words = format!("{words}: raise `max_response` of the backend");
                 self.refused(call, goal, &words, now, out);
             }
-            FailureKind::Stale => self.read_again(out),
-            FailureKind::Closed | FailureKind::TimedOut | FailureKind::Unusable | FailureKind::Other => {
+            FailureKind::Closed
+            | FailureKind::Stale
+            | FailureKind::TimedOut
+            | FailureKind::Unusable
+            | FailureKind::Other => {
                 self.node_failed(call, goal, &words, out);
             }
         }
@@ -507,6 +543,7 @@ impl Subscribers for Consul {
         name.clone_into(&mut self.node);
         for topic in self.topics.iter_mut().flatten() {
             (topic.state, topic.listing, topic.index, topic.next) = (State::Idle, None, 0, None);
+            topic.is_doubtful = false;
         }
         let readings = &self.readings;
         for (id, member) in &mut self.members {
@@ -515,6 +552,7 @@ impl Subscribers for Consul {
         }
         (self.token, self.acls) = (Token::Unread, Acls::Unknown);
         (self.probe.last_received, self.probe.is_asked) = (None, false);
+        self.doubts_closed_links = true;
         self.readings.failed(true);
     }
 }
@@ -543,6 +581,7 @@ impl Protocol for Consul {
                 members: BTreeSet::new(),
                 listing: None,
                 index: 0,
+                is_doubtful: false,
                 state: State::Idle,
                 next: None,
                 is_filtered: false,

@@ -60,6 +60,20 @@ fn the_socket_is_not_read_by_ureq_before_the_head() {
     assert!(head.is_some_and(|head| head.status == 200) && link.is_some_and(|mut link| link.is_idle()));
 }
 
+/// The next call finds it closed, and can tell that from a connection that there never was.
+#[test]
+fn a_link_that_ends_with_the_answer_is_given_back() {
+    let (mut exchange, mut peer) = exchange();
+    assert_eq!(exchange.advance(), Ok(Advance::Waiting));
+    assert!(exchange.is_sent());
+    peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    drop(peer);
+    while exchange.advance() != Ok(Advance::Head) {}
+    assert_eq!(exchange.read(&mut Vec::new(), 100), Ok(Received::Ended));
+    let (_, link) = exchange.finish();
+    assert!(!link.expect("HTTP allows another exchange").is_idle());
+}
+
 #[test]
 fn ureq_runs_for_a_head_and_not_for_crumbs_of_it() {
     let (mut exchange, mut peer) = exchange();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{ACLS, Acls, Consul, Goal, Probe, State, call_of, place_of};
 use crate::backend::consul::listing::Listing;
 use crate::backend::consul::wire;
-use crate::backend::protocol::{CallId, Output, Request};
+use crate::backend::protocol::{CallId, Output};
 use crate::cut;
 use crate::log::{Level, Line};
 
@@ -41,7 +41,7 @@ impl Consul {
             topic.members.iter().filter_map(|id| self.members.get(id)).any(|member| member.keys.covers(&topic.key));
         if is_wanted && self.acls == Acls::Unknown {
             self.acls = Acls::Asked(0);
-            out.push(Output::Begin(ACLS, self.with_user(Request::get(wire::OWN_TOKEN.to_owned()))));
+            out.push(Output::Begin(ACLS, self.request(wire::OWN_TOKEN.to_owned())));
         }
         if is_wanted
             && goal == Goal::Read

@@ -25,7 +25,8 @@ impl Consul {
         let Some(topic) = self.topic(call) else { return };
         // Consul's documentation of blocking queries: if the index decreases, the next query starts at 0.
         let (index, last) = (index.max(1), topic.index);
-        let has_fallen = goal == Goal::Watch && index < last;
+        let (has_fallen, has_waited) = (goal == Goal::Watch && index < last, goal == Goal::Watch && topic.can_wait());
+        topic.is_doubtful &= goal == Goal::Read;
         topic.index = if has_fallen { 0 } else { index };
         let old = topic.listing.replace(new);
         if goal == Goal::Watch {
@@ -33,7 +34,9 @@ impl Consul {
         }
         if has_fallen {
             self.members.values_mut().for_each(|member| member.last_trigger = 0);
+            self.doubt(out);
         }
+        self.doubts_closed_links |= has_waited;
         if let Some(old) = old {
             self.report_changes(call, &old, written, last, out);
         }

@@ -4,6 +4,7 @@
 use super::*;
 use crate::backend::Change;
 use crate::backend::failover::SLOW_RETRY;
+use crate::backend::protocol::Stale;
 use crate::config::{Backend, Kind, ReadLimits};
 use crate::store::Bytes;
 
@@ -110,7 +111,9 @@ fn text(output: &Output) -> Option<String> {
                 request.headers.iter().any(|(name, value)| name == wire::TOKEN && value.reveal() == "s3cret");
             assert_eq!(has_token, !matches!(*call, PROBE | ACLS));
             let name = if *call == ACLS { "acls".to_owned() } else { call.0.to_string() };
-            format!("begin {name} {target}{}", if wait.is_empty() { "" } else { "&wait" })
+            // A request that is repeated on a new connection.
+            let repeated = if request.stale == Stale::Repeat { " !" } else { "" };
+            format!("begin {name} {target}{}{repeated}", if wait.is_empty() { "" } else { "&wait" })
         }
         Output::Cancel(call) => format!("cancel {}", call.0),
         Output::Release(call) => format!("release {}", call.0),
@@ -296,6 +299,10 @@ fn a_node_that_is_silent_is_probed() {
     bench.answer(PROBE, 200, "", "\"\"", &["node: failed to probe http://a: the cluster has no leader"]);
 }
 
+fn stale() -> Failure {
+    Failure { kind: FailureKind::Stale, words: "connection closed by the server".into() }
+}
+
 /// One that has restarted without its data has lower indexes, and would not answer for a long time.
 #[test]
 fn a_node_that_may_have_restarted_is_asked_without_an_index() {
@@ -303,23 +310,80 @@ fn a_node_that_may_have_restarted_is_asked_without_an_index() {
     bench.answer(A, 200, "9", &entry("Mg==", 9), &["reset", "1 changes /a/x=2 trigger"]);
     bench.pass(SHORTEST_WAIT);
     bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=9&wait"]);
-    let stale = || Failure { kind: FailureKind::Stale, words: "connection closed by the server".into() };
-    bench.check(Input::Failed(A, stale()), &["cancel 1"]);
+    bench.check(Input::Failed(A, stale()), &[]);
     bench.pass(SHORTEST_WAIT);
-    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n"]);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n !"]);
     bench.answer(A, 200, "4", &entry("Mw==", 4), &["reset", "1 changes /a/x=3 trigger"]);
     bench.pass(SHORTEST_WAIT);
-    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=4&wait"]);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n !"]);
+    bench.answer(A, 200, "4", &entry("Mw==", 4), &["reset"]);
+    bench.pass(SHORTEST_WAIT);
+    // One that closes every connection is not doubted with each answer.
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=4&wait !"]);
     bench.answer(A, 404, "5", "", &["reset", "1 changes -/a/x trigger"]);
-    // All topics are asked again, whatever they wait for.
+    bench.pass(SHORTEST_WAIT);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=5&wait"]);
+}
+
+#[test]
+fn one_that_has_not_restarted_is_watched_on_from_its_index() {
+    let mut bench = Bench::watching();
+    bench.check(Input::Failed(A, stale()), &[]);
+    bench.pass(SHORTEST_WAIT);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n !"]);
+    bench.answer(A, 200, "7", &entry("MQ==", 7), &["reset"]);
+    bench.pass(SHORTEST_WAIT);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n&index=7&wait !"]);
+}
+
+#[test]
+fn all_waits_are_asked_again_and_no_read_is() {
     let mut bench = Bench::watching();
     bench.add(2, &options(&["/b", "/c"], &["/b"], true));
     bench.turn(&["begin 2 /v1/kv/b?recurse&ns=n", "begin 3 /v1/kv/c?recurse&ns=n"]);
     bench.answer(CallId(2), 404, "7", "", &[]);
-    bench.check(Input::Failed(A, stale()), &["cancel 1", "cancel 3"]);
+    bench.check(Input::Failed(CallId(3), stale()), &["cancel 1"]);
     bench.pass(SHORTEST_WAIT);
-    let all = ["begin 1 /v1/kv/a?recurse&ns=n", "begin 2 /v1/kv/b?recurse&ns=n", "begin 3 /v1/kv/c?recurse&ns=n"];
-    bench.turn(&all);
+    bench.turn(&[
+        "begin 1 /v1/kv/a?recurse&ns=n !",
+        "begin 2 /v1/kv/b?recurse&ns=n !",
+        "begin 3 /v1/kv/c?recurse&ns=n !",
+    ]);
+    bench.answer(CallId(2), 404, "7", "", &["reset"]);
+    bench.pass(SHORTEST_WAIT);
+    bench.turn(&["begin 2 /v1/kv/b?recurse&ns=n&index=7&wait !"]);
+    // What is asked without an index is not asked once more.
+    bench.check(Input::Failed(CallId(2), stale()), &[]);
+    bench.answer(CallId(3), 404, "7", "", &["2 snapshot", "worked"]);
+}
+
+#[test]
+fn a_lower_index_of_one_topic_ends_the_waits_of_all() {
+    let mut bench = Bench::watching();
+    bench.add(2, &options(&["/b"], &["/b"], true));
+    bench.turn(&["begin 2 /v1/kv/b?recurse&ns=n"]);
+    bench.answer(CallId(2), 404, "7", "", &["2 snapshot", "worked"]);
+    bench.pass(SHORTEST_WAIT);
+    bench.turn(&["begin 2 /v1/kv/b?recurse&ns=n&index=7&wait"]);
+    bench.answer(A, 200, "4", &entry("Mg==", 4), &["reset", "cancel 2", "1 changes /a/x=2 trigger"]);
+    bench.pass(SHORTEST_WAIT);
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n", "begin 2 /v1/kv/b?recurse&ns=n"]);
+}
+
+#[test]
+fn a_probe_and_the_question_for_access_control_lists_are_repeated() {
+    let mut bench = Bench::watching();
+    bench.pass(Duration::from_secs(31));
+    bench.check(Input::Turn, &["begin 0 /v1/status/leader"]);
+    bench.check(Input::Failed(PROBE, stale()), &["cancel 1"]);
+    bench.check(Input::Turn, &["credentials"]);
+    let mut bench = Bench::new(Mode::Watch);
+    bench.consul.acls = Acls::Unknown;
+    bench.add(1, &options(&["/a"], &["/a"], true));
+    bench.turn(&["begin 1 /v1/kv/a?recurse&ns=n"]);
+    bench.answer(A, 404, "7", "", &["begin acls /v1/acl/token/self"]);
+    bench.check(Input::Failed(ACLS, stale()), &["begin acls /v1/acl/token/self !"]);
+    bench.answer(ACLS, 401, "", "", &["1 snapshot", "worked"]);
 }
 
 #[test]
