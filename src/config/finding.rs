@@ -69,22 +69,23 @@ impl std::error::Error for Findings {}
 
 /// A line with its number, and a caret below it. Nothing for a blank line.
 pub(super) fn excerpt(line: &str, number: usize, column: usize) -> String {
-    let (shown, hides) = without_secret(line);
-    around(shown, hides, number, column)
+    around(without_secret(line), number, column)
 }
 
-/// As [`excerpt`], cut behind the key at `column`.
+/// As [`excerpt`], with the key at `column` and no value, neither its own nor that of a key before it.
 pub(super) fn excerpt_without_value(line: &str, number: usize, column: usize) -> String {
     let (shown, hides) = without_secret(line);
     let key = shown.char_indices().nth(column - 1).map_or(shown.len(), |(at, _)| at);
-    match shown[key..].find('=').map(|at| key + at + 1) {
-        Some(end) if !shown[end..].trim().is_empty() => around(&shown[..end], true, number, column),
-        _ => around(shown, hides, number, column),
+    let end = shown[key..].find('=').map_or(shown.len(), |at| key + at + 1);
+    let hides = hides || !shown[end..].trim().is_empty();
+    if shown[..key].contains('=') {
+        return around((&format!("...{}", &shown[key..end]), hides), number, "...".len() + 1);
     }
+    around((&shown[..end], hides), number, column)
 }
 
 /// The part of a line around a place. `hidden`: the rest of the line is not shown.
-fn around(line: &str, hidden: bool, number: usize, column: usize) -> String {
+fn around((line, hidden): (&str, bool), number: usize, column: usize) -> String {
     /// At most this many characters of a line are shown, around the place.
     const WIDTH: usize = 100;
     // A control character could move the cursor or recolour the terminal.
@@ -211,8 +212,8 @@ mod tests {
             assert_eq!(excerpt_without_value(line, 12, column), want);
         };
         check("pw = 'hunter2'", 1, " 12 | pw =...\n    | ^");
-        check("ä = { b = 1, pw = 'hunter2' }", 14, " 12 | ä = { b = 1, pw =...\n    |              ^");
-        check("password = 'a', pw = 'hunter2'", 17, " 12 | password =...\n    |           ^");
+        check("ä = { pw = 'hunter2', b = 1 }", 23, " 12 | ...b =...\n    |    ^");
+        check("a = { password = 'a', pw = 'hunter2' }", 23, " 12 | ......\n    |    ^");
         check("[resource.pw]", 11, " 12 | [resource.pw]\n    |           ^");
         check("pw =", 1, " 12 | pw =\n    | ^");
     }

@@ -73,10 +73,10 @@ impl<'a> Reader<'a> {
             let key = self.shown(entry);
             let known = self.schema.known(&entry.key).map(|row| row.name);
             match used.iter().find(|(name, _)| Some(*name) == known) {
-                None => match self.advice(&entry.key) {
-                    (advice, true) => self.report.lint(entry.key_span, format!("unknown key {key}{advice}")),
-                    (advice, false) => self.report.lint_unknown(entry.key_span, format!("unknown key {key}{advice}")),
-                },
+                None => {
+                    let message = format!("unknown key {key}{}", self.advice(&entry.key));
+                    self.report.lint_unknown(entry.key_span, message);
+                }
                 Some((_, used)) if used.key_span != entry.key_span => {
                     let used = self.shown(used);
                     self.report.lint(entry.key_span, format!("{key} is ignored: {used} is set in the same table"));
@@ -86,8 +86,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The advice about an unknown key, with punctuation before it, and whether it names the key that is meant.
-    fn advice(&self, key: &str) -> (String, bool) {
+    /// The advice about an unknown key, with punctuation before it.
+    fn advice(&self, key: &str) -> String {
         let Schema { title, .. } = self.schema;
         let offered = || self.schema.keys().filter(|row| row.value != Type::Unused).map(|row| row.name);
         // `token` for `auth_token`, if no other key has that end.
@@ -95,15 +95,15 @@ impl<'a> Reader<'a> {
         let mut ends = offered().filter(has_end);
         let end = ends.next().filter(|_| ends.next().is_none());
         if let Some(name) = nearest(key, offered()).or(end) {
-            return (format!(", did you mean {}?", quoted(name)), true);
+            return format!(", did you mean {}?", quoted(name));
         }
         let homes = self.report.schemas.iter().filter(|schema| schema.known(key).is_some());
         let homes: Vec<&str> = homes.map(|schema| schema.title).collect();
         match homes.as_slice() {
-            [] => (format!(": {title} has {}", offered().map(quoted).collect::<Vec<_>>().join(", ")), false),
+            [] => format!(": {title} has {}", offered().map(quoted).collect::<Vec<_>>().join(", ")),
             // Only backends have so many keys in common.
-            [home, _, _, _, ..] => (format!(" for {title}: it belongs to a backend's table, such as {home}"), true),
-            homes => (format!(" for {title}: it belongs to {}", homes.join(" or ")), true),
+            [home, _, _, _, ..] => format!(" for {title}: it belongs to a backend's table, such as {home}"),
+            homes => format!(" for {title}: it belongs to {}", homes.join(" or ")),
         }
     }
 

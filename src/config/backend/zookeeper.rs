@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::address::{SRV_RECORD, addresses, host_and_port, refuse};
+use super::address::{SRV_RECORD, addresses, fault, host_and_port, refuse};
 use super::credential::{Login, PASSWORD_FILE, USERNAME_FILE, login};
 use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
@@ -95,7 +95,11 @@ pub(super) fn parse(reader: &Reader) -> Zookeeper {
                 urls.into_iter().for_each(|url| nodes.extend((!nodes.contains(&url)).then_some(url)));
                 chroots.push((chroot, node.span));
             }
-            Err(how) => refuse(reader.report, node.span, node.value, "zookeeper", how),
+            Err(how) => {
+                // One text may have several addresses.
+                let wrong = node.value.split(',').find(|one| !fault(one).is_empty());
+                refuse(reader.report, node.span, wrong.unwrap_or_default(), "zookeeper", how);
+            }
         }
     }
     let chroot = chroots.first().map_or(String::new(), |(chroot, _)| chroot.clone());
