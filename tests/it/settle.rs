@@ -61,12 +61,23 @@ fn sighup_and_a_one_shot_run_do_not_wait() {
     remco(&dir).once().expect_code(0);
     assert!(dir.holds("out", "1\n"));
     etcd.put("/app/x", "2");
-    let program = remco(&dir).start();
-    wait_until("the first update", LIMIT, || dir.holds("out", "2\n"));
-    // One SIGHUP: what a second one reads could be the last change.
+    let program = remco(&dir).arg("--log-level=debug").start();
+    program.wait_for_log("reload command has succeeded");
+    assert!(dir.holds("out", "2\n"));
+    // The change is seen at some moment, and waits.
     etcd.put("/app/x", "3");
-    program.signal(Signal::HUP);
-    wait_until("SIGHUP takes it in", LIMIT, || dir.holds("out", "3\n"));
+    let renders = || {
+        let is_end =
+            |line: &&String| line.contains("target config in sync") || line.contains("config has been updated");
+        program.log().iter().filter(is_end).count()
+    };
+    wait_until("SIGHUP takes it in", LIMIT, || {
+        let before = renders();
+        program.signal(Signal::HUP);
+        // One that is still in progress could take in the last change.
+        wait_until("the render of a SIGHUP", LIMIT, || renders() > before);
+        dir.holds("out", "3\n")
+    });
     etcd.put("/app/x", "4");
     program.stop();
     assert!(dir.holds("out", "3\n"), "the end of the program does not wait for the change");
