@@ -96,6 +96,27 @@ fn one_that_restarts_empty_or_not_is_watched_on() {
     program.stop();
 }
 
+/// Nothing is asked in the tenth of a second between two waits, so that no request fails.
+#[test]
+fn one_that_restarts_empty_between_two_waits_is_read_again() {
+    let Some(mut consul) = Consul::start() else { return };
+    // The index of the next life is lower.
+    (0..20).for_each(|n| consul.put("other", &n.to_string()));
+    consul.put("app/a", "1");
+    let dir = TempDir::new();
+    let program = watching(&dir, rendering(&dir, &[&consul.node()]));
+    consul.put("app/a", "2");
+    await_out(&dir, "/app/a=2\n");
+    program.signal(Signal::STOP);
+    consul.kill();
+    consul.wipe();
+    consul.restart();
+    consul.put("app/b", "3");
+    program.signal(Signal::CONT);
+    await_out(&dir, "/app/b=3\n");
+    program.stop();
+}
+
 #[test]
 fn one_that_freezes_is_left_for_the_next_node() {
     let (Some(first), Some(second)) = (Consul::start(), Consul::start()) else { return };
