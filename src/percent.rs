@@ -1,4 +1,4 @@
-//! Percent-encoding of keys and names in the path of a URL (RFC 3986). Decodes nothing.
+//! Percent-encoding of keys and names in the path of a URL, and its decoding (RFC 3986).
 //! Letters, digits and `-._~` stay as they are.
 
 use std::fmt::Write;
@@ -22,6 +22,28 @@ fn push(bytes: &[u8], kept: &[u8], into: &mut String) {
             byte => _ = write!(into, "%{byte:02X}"),
         }
     }
+}
+
+/// The decoded text of a part of a URL. Invalid escapes are kept.
+pub fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = (*first == b'%').then(|| behind.get(..2).and_then(|two| std::str::from_utf8(two).ok())).flatten();
+        // from_str_radix also accepts a sign.
+        let digits = digits.filter(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match digits.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 
 use crate::cut::cut;
+use crate::percent;
 
 /// Bytes of a text that are searched; errors show far fewer. The rest is dropped.
 const LONGEST_TEXT: usize = 16 * 1024;
@@ -76,7 +77,7 @@ impl Redactor {
         let Some((credentials, _)) = rest.rsplit_once('@') else { return };
         let password = credentials.split_once(':').map_or("", |(_, password)| password);
         self.hide("password", password);
-        self.hide("password", &percent_decoded(password));
+        self.hide("password", &percent::decoded(password));
     }
 
     /// The text with all secrets masked, cut at the length that is searched.
@@ -238,28 +239,6 @@ fn encoded(secret: &str) -> Vec<String> {
         }
     }
     cores
-}
-
-/// The decoded text of a part of a URL. Invalid escapes are kept.
-pub fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        let digits = (*first == b'%').then(|| behind.get(..2).and_then(|two| std::str::from_utf8(two).ok())).flatten();
-        // from_str_radix also accepts a sign.
-        let digits = digits.filter(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        match digits.and_then(|two| u8::from_str_radix(two, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &behind[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = behind;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

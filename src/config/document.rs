@@ -1,6 +1,7 @@
 //! One file: its written and its expanded bytes, and their TOML tree with the place of every key and value. The only
 //! file that uses the `toml` crate. Checks the syntax, not the meaning.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::expand::{self, Expanded};
+use super::strings::lines_in_strings;
 use crate::cut::cut;
 
 /// A range of one file's expanded bytes.
@@ -71,6 +73,8 @@ pub(super) struct Document {
     pub expanded: Expanded,
     /// The offsets of the lines of `written`.
     lines: Vec<usize>,
+    /// See [`lines_in_strings`]. Known since the first finding.
+    lines_in_strings: OnceCell<Vec<usize>>,
     pub damage: Damage,
 }
 
@@ -103,7 +107,14 @@ impl Document {
         let expanded = expand::expand(&written, var);
         let newlines = written.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(newlines).collect();
-        Document { path: path.to_path_buf(), written, expanded, lines, damage: Damage::None }
+        Document {
+            path: path.to_path_buf(),
+            written,
+            expanded,
+            lines,
+            lines_in_strings: OnceCell::new(),
+            damage: Damage::None,
+        }
     }
 
     /// The tree, as complete as possible, and the syntax errors. `number` is the number of the file in every [`Span`].
@@ -203,8 +214,12 @@ impl Document {
         (line + 1, before.iter().filter(|byte| **byte & 0xc0 != 0x80).count() + 1)
     }
 
-    /// A line as written, by its number from 1; empty if it is longer than `LONGEST_LINE`.
+    /// A line as written, by its number from 1; empty if it is longer than `LONGEST_LINE`, or if it may be a part of a
+    /// string of the line before, which may be a secret.
     pub fn line(&self, number: usize) -> String {
+        if self.lines_in_strings.get_or_init(|| lines_in_strings(&self.written)).binary_search(&(number - 1)).is_ok() {
+            return String::new();
+        }
         let start = self.lines[number - 1];
         let end = self.lines.get(number).map_or(self.written.len(), |next| next - 1);
         let line = &self.written[start..end];

@@ -8,6 +8,7 @@ mod cache;
 mod command;
 mod document;
 mod duration;
+mod excerpt;
 mod exec;
 mod expand;
 mod finding;
@@ -22,6 +23,7 @@ mod schema;
 mod secret;
 mod signal;
 mod source;
+mod strings;
 mod telemetry;
 mod template;
 #[cfg(test)]

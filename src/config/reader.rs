@@ -478,7 +478,7 @@ impl<'a> Reader<'a> {
     fn wrong_type<T>(&self, entry: &Entry, expected: &str, advice: &str) -> Option<T> {
         let key = self.shown(entry);
         let found = kind(&entry.node.value);
-        self.report.error(entry.node.span, format!("{key} must be {expected}, found {found}{advice}"));
+        self.report.error_of_type(entry.node.span, format!("{key} must be {expected}, found {found}{advice}"));
         None
     }
 }

@@ -5,10 +5,11 @@ use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 
 use super::document::{Damage, Document, Span};
+use super::excerpt::{Shows, excerpt};
 use super::expand::{Substitution, is_name};
-use super::finding::{self, Finding, Findings};
+use super::finding::{Finding, Findings};
 use super::mode::{Mode, Strictness};
-use super::schema::Schema;
+use super::schema::{Key, Schema, Type};
 use super::source::Source;
 use crate::sorted::SortedMap;
 
@@ -110,6 +111,21 @@ impl Report {
         self.push(true, span, message.into());
     }
 
+    /// An error of a value that is, or should be, an address: a part of it may be a password, and is not shown.
+    pub fn error_in_address(&self, span: Span, message: String) {
+        self.push_showing(true, span, message, Shows::Address);
+    }
+
+    /// As [`Report::error_in_address`], a warning.
+    pub fn warn_in_address(&self, span: Span, message: String) {
+        self.push_showing(false, span, message, Shows::Address);
+    }
+
+    /// An error of a value whose content does not matter: it may be a secret, and a string is not shown.
+    pub fn error_of_type(&self, span: Span, message: String) {
+        self.push_showing(true, span, message, Shows::Numbers);
+    }
+
     /// A directory that cannot be listed.
     pub fn unreadable_directory(&self, span: Span, message: String) {
         self.unreadable.set(true);
@@ -141,10 +157,7 @@ impl Report {
 
     /// As [`Report::lint`], for a key of any meaning: its value may be a secret and is not shown.
     pub fn lint_unknown(&self, key: Span, message: String) {
-        if !self.files[key.file].is_broken_at(key) {
-            let fatal = self.strictness == Strictness::Strict;
-            self.insert_at(fatal, key, message, |file| file.place(key.start), finding::excerpt_without_value);
-        }
+        self.push_showing(self.strictness == Strictness::Strict, key, message, Shows::Keys);
     }
 
     /// A warning at a place. Unlike [`Report::warn_missing`], also reports it if other lines have syntax errors.
@@ -162,7 +175,7 @@ impl Report {
                 false => unset_clause(name),
             };
         }
-        self.insert(true, span, message);
+        self.insert(true, span, message, Shows::Numbers);
     }
 
     /// A `$...` without a value, a probable mistake. Reported even if there are syntax errors, which it may have
@@ -184,13 +197,8 @@ impl Report {
             }
         }
         let span = Span { file, start: one.start(), end: one.start() };
-        self.insert_at(
-            fatal,
-            span,
-            message.to_owned(),
-            |file| file.place_as_written(one.written.start),
-            finding::excerpt,
-        );
+        let place = |file: &Document| file.place_as_written(one.written.start);
+        self.insert_at(fatal, span, message.to_owned(), place, Shows::Numbers);
     }
 
     /// Whether further warnings are dropped.
@@ -225,13 +233,17 @@ impl Report {
     }
 
     fn push(&self, fatal: bool, span: Span, message: String) {
+        self.push_showing(fatal, span, message, Shows::Subject);
+    }
+
+    fn push_showing(&self, fatal: bool, span: Span, message: String, shows: Shows) {
         if !self.files[span.file].is_broken_at(span) {
-            self.insert(fatal, span, message);
+            self.insert(fatal, span, message, shows);
         }
     }
 
-    fn insert(&self, fatal: bool, span: Span, message: String) {
-        self.insert_at(fatal, span, message, |file| file.place(span.start), finding::excerpt);
+    fn insert(&self, fatal: bool, span: Span, message: String, shows: Shows) {
+        self.insert_at(fatal, span, message, |file| file.place(span.start), shows);
     }
 
     fn insert_at(
@@ -240,7 +252,7 @@ impl Report {
         span: Span,
         message: String,
         place: impl Fn(&Document) -> (usize, usize),
-        excerpt: fn(&str, usize, usize) -> String,
+        shows: Shows,
     ) {
         let mut found = self.found.borrow_mut();
         // Twice as many errors are kept as warnings, so that warnings cannot displace errors.
@@ -250,9 +262,24 @@ impl Report {
         }
         let file = &self.files[span.file];
         let (line, column) = place(file);
-        let excerpt = excerpt(&file.line(line), line, column);
+        let text = file.line(line);
+        let shows = if shows == Shows::Numbers && self.is_harmless(&text) { Shows::Line } else { shows };
+        let excerpt = excerpt(&text, line, column, shows);
         let finding = Finding { fatal, file: file.path.clone(), place: Some((line, column)), message, excerpt };
         found.insert(order, finding);
+    }
+
+    /// Whether a line sets a key that is known in whatever table it is, and is neither a secret nor an address.
+    fn is_harmless(&self, line: &str) -> bool {
+        const ADDRESSES: [&str; 4] = ["nodes", "node", "addr", "filepath"];
+        let is_plain = |row: &Key| {
+            !row.secret
+                && !matches!(row.value, Type::Table | Type::TableOfTexts | Type::Tables)
+                && !ADDRESSES.contains(&row.name)
+        };
+        let key = line.split_once('=').map_or("", |(key, _)| key.trim());
+        let mut rows = self.schemas.iter().filter_map(|schema| schema.known(key)).peekable();
+        rows.peek().is_some() && rows.all(is_plain)
     }
 
     /// `file:line:col` of a place, for the message of a finding at another place.

@@ -170,8 +170,8 @@ fn receiver(sink: &Reader, enabled: bool) -> Option<(String, u16)> {
     let addr = sink.required("addr", "an address like `127.0.0.1:8125`")?;
     let parts = host_and_port(addr.value).filter(|(host, _)| !host.is_empty());
     if parts.is_none() && enabled {
-        let shown = sink.report.show(addr.span, addr.value);
-        sink.report.error(addr.span, format!("`addr` {shown} has no host and port: set it like `127.0.0.1:8125`"));
+        let message = "`addr` is not a host with a port: set it like `127.0.0.1:8125`".to_owned();
+        sink.report.error_in_address(addr.span, message);
     }
     parts.map(|(host, port)| (host.to_owned(), port))
 }
@@ -197,9 +197,8 @@ fn listen(sink: &Reader, enabled: bool) -> Option<Listen> {
     };
     match (&place, port_of_all) {
         (None, _) if enabled => {
-            let shown = sink.report.show(addr.span, addr.value);
             let form = "set it to an address of this machine with a port, like `127.0.0.1:2112`, or to `unix:PATH`";
-            sink.report.error(addr.span, format!("`addr` {shown} is no place to listen on: {form}"));
+            sink.report.error_in_address(addr.span, format!("`addr` is no place to listen on: {form}"));
         }
         (_, Some(port)) if enabled => {
             let advice = format!("set it to `127.0.0.1:{port}` if Prometheus runs on this machine");

@@ -4,9 +4,10 @@
 use std::collections::HashSet;
 
 use super::document::Document;
+use super::excerpt::hides;
 use super::expand::{Substitution, is_name};
-use super::finding::hides;
 use super::report::{Report, quoted};
+use super::strings::string_end;
 
 /// Reports every `$` of every file without a value, unless a finding already names its variable. Ignores a `$` in a
 /// comment, unless text after the comment is lost.
@@ -105,27 +106,6 @@ impl Comments {
         let behind = self.0.partition_point(|(start, _)| *start <= at);
         behind.checked_sub(1).is_some_and(|last| at <= self.0[last].1)
     }
-}
-
-/// The end of the string that begins at a quote. An unclosed string ends with its line, or with the text.
-fn string_end(text: &[u8], start: usize) -> usize {
-    let quote = text[start];
-    let is_triple = |at: usize| text[at..].starts_with(&[quote; 3]);
-    let is_multi_line = is_triple(start);
-    let mut at = start + if is_multi_line { 3 } else { 1 };
-    while let Some(byte) = text.get(at) {
-        match *byte {
-            b'\\' if quote == b'"' => at += 2,
-            b'\n' if !is_multi_line => return at,
-            byte if byte == quote && !is_multi_line => return at + 1,
-            byte if byte == quote && is_triple(at) => {
-                // Up to two quotes before the closing ones belong to the text.
-                return at + text[at..].iter().take(5).take_while(|b| **b == quote).count();
-            }
-            _ => at += 1,
-        }
-    }
-    text.len()
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use ureq::config::Config;
 use ureq::http::uri::{InvalidUri, InvalidUriParts};
 use ureq::http::{self, HeaderMap, Response, Uri};
@@ -21,6 +23,7 @@ use ureq::{Agent, Body, BodyReader};
 use super::cause::Cause;
 use super::link::{Ends, Link, Received};
 use super::wait::Interest;
+use crate::percent;
 
 /// The longest head, with interim answers before it, and the size of ureq's buffers: received bytes fit into ureq's
 /// input at once.
@@ -99,6 +102,12 @@ impl Http {
         for (name, value) in headers {
             head = head.header(*name, *value);
         }
+        if let Some(user) = encoded_user(url)
+            && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"))
+        {
+            // ureq does not decode it.
+            head = head.header("authorization", format!("Basic {}", BASE64_STANDARD.encode(percent::decoded(user))));
+        }
         let head = head.body(()).map_err(|error| cause(&error.into()))?;
         let not_a_url = || Cause::Other("not a valid URL".to_owned());
         let (tls, standard) = match head.uri().scheme_str() {
@@ -133,6 +142,12 @@ impl Http {
         lock(&self.slot.next).take();
         outcome
     }
+}
+
+/// The user and the password of a URL, if they are percent-encoded.
+fn encoded_user(url: &str) -> Option<&str> {
+    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+    authority.rsplit_once('@').map(|(user, _)| user).filter(|user| user.contains('%'))
 }
 
 /// A request in progress. Call [`Exchange::advance`] until the head has come, then [`Exchange::read`] until the body

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::creds::Creds;
 use crate::backend::protocol::Credentials;
-use crate::backend::redact::{Redactor, percent_decoded};
+use crate::backend::redact::Redactor;
 use crate::config::Secret;
+use crate::percent;
 
 /// Signs a text with the Ed25519 key of a seed. `None`: this build cannot sign.
 pub type Sign = fn(&[u8; 32], &[u8]) -> Option<Vec<u8>>;
@@ -53,8 +54,8 @@ pub fn of_url(url: &str) -> Option<(String, Option<String>)> {
     let (_, rest) = url.split_once("://")?;
     let (user, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
     match user.split_once(':') {
-        Some((user, password)) => Some((percent_decoded(user), Some(percent_decoded(password)))),
-        None => Some((percent_decoded(user), None)),
+        Some((user, password)) => Some((percent::decoded(user), Some(percent::decoded(password)))),
+        None => Some((percent::decoded(user), None)),
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn node_url(node: &str, scheme: &str) -> Option<String> {
 /// Reports that `node` is not an address of `store`. `how`: advice how to write it.
 pub(super) fn refuse(report: &Report, span: Span, node: &str, store: &str, how: &str) {
     let unset = report.unset(span);
-    report.error(span, format!("this is not an address of {store}{unset}{}: {how}", fault(node)));
+    report.error_in_address(span, format!("this is not an address of {store}{unset}{}: {how}", fault(node)));
 }
 
 /// Reports that the value of a variable of the environment is not an address of `store`. `key` replaces it.

@@ -100,7 +100,12 @@ pub(super) fn parse(reader: &Reader) -> Etcd {
     const EXAMPLE: &str = "http://127.0.0.1:2379";
     let tls = tls::tls(reader);
     let scheme = if tls == Tls::default() { "http" } else { "https" };
+    let version = version(reader);
     let url = |node: Found<&str>| {
+        if node.value.contains('@') && version != Some(EtcdVersion::V2) {
+            let message = "the user in this address is used by version 2 only: set `username` and `password`";
+            reader.report.warn_in_address(node.span, message.to_owned());
+        }
         let url = node_url(node.value, scheme).filter(|url| is_plain(url));
         if url.is_none() {
             refuse(reader.report, node.span, node.value, "etcd", &format!("write it like `\"{EXAMPLE}\"`"));
@@ -113,7 +118,7 @@ pub(super) fn parse(reader: &Reader) -> Etcd {
         srv_record: reader.string("srv_record"),
         tls,
         login: login(reader),
-        version: version(reader),
+        version,
         watch_deadline: reader.time_limit("watch_deadline"),
         network: network::parse(reader),
     }

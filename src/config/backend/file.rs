@@ -56,7 +56,10 @@ pub(super) fn parse(reader: &Reader) -> Option<File> {
     if file.is_remote() && node_url(&file.filepath, "http").is_none() {
         let why = reader.report.unset(reader.place("filepath"));
         let message = format!("this is not a URL{why}: write it like `\"https://example.com/data.yml\"`");
-        reader.report.error(reader.place("filepath"), message);
+        reader.report.error_in_address(reader.place("filepath"), message);
+    } else if !file.is_remote() && has_scheme(&file.filepath) {
+        let message = "this is neither a path nor a URL with http or https: a path with a scheme begins with `./`";
+        reader.report.error_in_address(reader.place("filepath"), message.to_owned());
     }
     Some(file)
 }
@@ -73,14 +76,13 @@ fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
                 } else if !text.chars().all(|c| matches!(c, ' '..='~' | '\t')) {
                     let message =
                         format!("{} has characters that an HTTP header cannot have: use printable ASCII", key());
-                    reader.report.error(entry.node.span, message);
+                    reader.report.error_of_type(entry.node.span, message);
                 }
                 headers.insert(entry.key.to_ascii_lowercase(), (&entry.key, text));
             } else {
                 let key = reader.report.show(entry.key_span, &entry.key);
-                reader
-                    .report
-                    .error(entry.node.span, format!("{key} must be a string, like all values of `httpheaders`"));
+                let message = format!("{key} must be a string, like all values of `httpheaders`");
+                reader.report.error_of_type(entry.node.span, message);
             }
         }
     }
@@ -90,6 +92,13 @@ fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
 /// A token of RFC 9110, section 5.6.2.
 fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// Whether a text begins as a URL: `WORD:/`.
+fn has_scheme(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else { return false };
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+    rest.starts_with('/') && scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(is_part)
 }
 
 impl File {

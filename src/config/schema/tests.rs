@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{Default, Key, Schema, Type, Unit};
 use crate::config::SCHEMAS;
 use crate::config::backend::general::GENERAL;
-use crate::config::finding::hides;
+use crate::config::excerpt::hides;
 
 #[test]
 fn the_tables_are_those_of_the_rows() {

@@ -36,6 +36,20 @@ fn a_request_is_written_down_as_it_is_sent() {
     assert!(recorded.bytes.starts_with(b"GET / HTTP/1.1\r\n") && recorded.bytes.ends_with(b"\r\n\r\n"));
 }
 
+#[test]
+fn the_user_of_a_url_is_decoded() {
+    let check = |url, headers: &[(&str, &str)], want: &str| {
+        let recorded = Http::default().record("GET", url, headers, None).unwrap();
+        let text = String::from_utf8(recorded.bytes.to_vec()).unwrap().to_ascii_lowercase();
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("authorization")).collect();
+        assert_eq!(lines, [format!("authorization: {want}").to_ascii_lowercase()]);
+    };
+    check("http://u:pw@h/x", &[], "Basic dTpwdw==");
+    check("http://u:p%40w%2F@h/x", &[], "Basic dTpwQHcv");
+    check("http://u%40:p@h/%41", &[], "Basic dUA6cA==");
+    check("http://u:p%40w@h/x", &[("Authorization", "Bearer 1")], "Bearer 1");
+}
+
 /// Bytes that one run has read are missing in the next one.
 #[test]
 fn the_socket_is_not_read_by_ureq_before_the_head() {

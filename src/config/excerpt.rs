@@ -1,0 +1,359 @@
+//! The line of a finding, as far as it may be shown: a line of the file on disk, never an expanded line, because a
+//! variable may hold a secret. Errors at the start reach central logs, so a value is shown only if it is the subject of
+//! the message.
+
+use super::strings::string_end;
+use crate::nearest::nearest;
+use crate::width;
+
+/// The values of a line that are shown. A value that is one variable is always shown as its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// The string at the place, and what is no string.
+    Subject,
+    /// The same without a part of the string that may be a password: the place is an address.
+    Address,
+    /// Numbers, booleans and dates: the line is no TOML, or the type of a value is wrong.
+    Numbers,
+    /// All: the key is known, and its value is no secret.
+    Line,
+    /// None: the key may have any meaning.
+    Keys,
+}
+
+/// A line with its number, and a caret below it. `column`: the place, in characters from 1. Nothing for a blank line.
+pub(super) fn excerpt(line: &str, number: usize, column: usize, shows: Shows) -> String {
+    let place = line.char_indices().nth(column - 1).map_or(line.len(), |(at, _)| at);
+    let (clear, hides) = without_secret(line);
+    let mut masked = Masked { text: String::new(), place, caret: None };
+    masked.write(clear, shows);
+    // The caret of a hidden place points at the beginning of the hidden part.
+    let caret = masked.caret.unwrap_or(masked.text.len());
+    let after = if hides && !masked.text.ends_with(HIDDEN) { HIDDEN } else { "" };
+    around(&masked.text, caret, after, number)
+}
+
+const HIDDEN: &str = "...";
+
+/// A line whose values are replaced.
+struct Masked {
+    text: String,
+    /// The place in the line, in bytes, and in the text.
+    place: usize,
+    caret: Option<usize>,
+}
+
+impl Masked {
+    fn write(&mut self, line: &str, shows: Shows) {
+        // The brackets that are open, and whether the next word is a value.
+        let (mut open, mut is_value, mut has_word) = (Vec::new(), false, false);
+        let mut at = 0;
+        while let Some(first) = line[at..].chars().next() {
+            let end = match first {
+                '"' | '\'' => string_end(line.as_bytes(), at).min(line.len()),
+                '#' => line.len(),
+                _ if is_part(first) => at + line[at..].find(|c| !is_part(c)).unwrap_or(line.len() - at),
+                _ => at + first.len_utf8(),
+            };
+            let end = (end..=line.len()).find(|end| line.is_char_boundary(*end)).unwrap_or(line.len());
+            let piece = &line[at..end];
+            let is_subject = at <= self.place && self.place < end;
+            match first {
+                // A comment may have anything in it.
+                '#' if is_subject => self.hide_comment(),
+                '#' => self.text.truncate(self.text.trim_end().len()),
+                '"' | '\'' => {
+                    let is_key = !is_value && line[end..].trim_start().starts_with(['=', '.']);
+                    match shows {
+                        _ if is_key || is_variable(piece.trim_matches(first)) => self.copy(piece, at),
+                        Shows::Subject if is_subject => self.copy(piece, at),
+                        Shows::Line => self.copy(piece, at),
+                        Shows::Address if is_subject => self.copy_address(piece, at),
+                        _ => self.hide_string(piece, at),
+                    }
+                    has_word = true;
+                }
+                _ if is_part(first) => {
+                    let is_scalar = || piece.trim_start_matches(['+', '-']).starts_with(|c: char| c.is_ascii_digit());
+                    let is_plain = || matches!(piece, "true" | "false" | "inf" | "nan") || is_scalar();
+                    match shows {
+                        // The first word is the key, or the name of a table.
+                        _ if (!is_value && !has_word) || is_variable(piece) => self.copy(piece, at),
+                        Shows::Subject | Shows::Address | Shows::Line => self.copy(piece, at),
+                        Shows::Numbers if is_plain() => self.copy(piece, at),
+                        Shows::Numbers | Shows::Keys => self.hide(piece, at),
+                    }
+                    has_word = true;
+                }
+                _ => {
+                    match first {
+                        '=' => is_value = true,
+                        '{' => (is_value, has_word) = (false, false),
+                        ',' if open.last() != Some(&'[') => (is_value, has_word) = (false, false),
+                        '.' if !is_value => has_word = false,
+                        _ => {}
+                    }
+                    match first {
+                        '{' => open.push('{'),
+                        '[' if is_value => open.push('['),
+                        '}' | ']' => _ = open.pop(),
+                        _ => {}
+                    }
+                    self.copy(piece, at);
+                }
+            }
+            at = end;
+        }
+    }
+
+    /// Sets the caret, if the place is in the piece of the line that begins at `at`.
+    fn point(&mut self, piece: &str, at: usize, is_copied: bool) {
+        if at <= self.place && self.place < at + piece.len() {
+            self.caret = Some(self.text.len() + if is_copied { self.place - at } else { 0 });
+        }
+    }
+
+    fn copy(&mut self, piece: &str, at: usize) {
+        self.point(piece, at, true);
+        self.text += piece;
+    }
+
+    fn hide(&mut self, piece: &str, at: usize) {
+        self.point(piece, at, false);
+        self.text += HIDDEN;
+    }
+
+    fn hide_comment(&mut self) {
+        self.caret = Some(self.text.len());
+        self.text.extend(["# ", HIDDEN]);
+    }
+
+    fn hide_string(&mut self, string: &str, at: usize) {
+        let quote = &string[..1];
+        if string.trim_matches(['"', '\'']).is_empty() {
+            return self.copy(string, at);
+        }
+        self.point(string, at, false);
+        let closing = if string.len() > 1 && string.ends_with(quote) { quote } else { "" };
+        self.text.extend([quote, HIDDEN, closing]);
+    }
+
+    /// Copies an address up to a `:` behind its scheme that has no port behind it.
+    fn copy_address(&mut self, string: &str, at: usize) {
+        let begin = string.find("://").map_or(1, |mark| mark + "://".len());
+        let is_port = |colon: usize| {
+            let rest = &string[colon + 1..];
+            let port = rest.split(['"', '\'', '/', '?', '#', ',']).next().unwrap_or_default();
+            port.bytes().all(|b| b.is_ascii_digit()) || is_variable(port)
+        };
+        // An IPv6 address has several.
+        let is_hidden = |colon: usize| !is_port(colon) && !string[begin..].starts_with(['[', ':']);
+        let colons = string[begin..].match_indices(':').map(|(colon, _)| begin + colon);
+        match colons.into_iter().find(|colon| is_hidden(*colon)) {
+            None => self.copy(string, at),
+            Some(colon) => {
+                self.point(string, at, false);
+                self.text.extend([&string[..=colon], HIDDEN, &string[..1]]);
+            }
+        }
+    }
+}
+
+fn is_part(c: char) -> bool {
+    !c.is_whitespace() && !matches!(c, '=' | '[' | ']' | '{' | '}' | ',' | '"' | '\'' | '#' | '.')
+}
+
+/// Whether a value is one variable, `$NAME` or `${NAME}`.
+fn is_variable(value: &str) -> bool {
+    let name = value.strip_prefix('$');
+    let name = name.map(|name| name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name));
+    name.is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+}
+
+/// The part of a text around the caret, a place in bytes. `after`: the end of the line, if it is not shown.
+fn around(text: &str, caret: usize, after: &str, number: usize) -> String {
+    /// At most this many characters of a line are shown, around the place.
+    const WIDTH: usize = 100;
+    // A control character could move the cursor or recolour the terminal.
+    let shown = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    let caret = text[..caret].chars().count();
+    let line: Vec<char> = text.chars().map(shown).collect();
+    if line.iter().all(|c| c.is_whitespace()) {
+        return String::new();
+    }
+    let from = if line.len() > WIDTH { line.len().min(caret.saturating_sub(WIDTH / 2)) } else { 0 };
+    let to = line.len().min(from + WIDTH);
+    let (before, after) = (if from > 0 { HIDDEN } else { "" }, if to < line.len() { HIDDEN } else { after });
+    let text: String = line[from..to].iter().collect();
+    let margin = number.to_string().len();
+    let caret = before.len() + line[from..].iter().take(caret - from).map(|c| width::columns(*c)).sum::<usize>();
+    format!(" {number} | {before}{text}{after}\n {:margin$} | {:caret$}^", "", "")
+}
+
+/// Whether a part of a line must not be shown.
+pub(super) fn hides(line: &str) -> bool {
+    without_secret(line).1
+}
+
+/// Cuts a line behind a key that may be a password or a token, or before what may be credentials in an address. Returns
+/// whether the line was cut. Errors at the start reach central logs, and the caret needs the key, not the value. In
+/// doubt more is cut: a password may have any character, and a key may be misspelled.
+fn without_secret(line: &str) -> (&str, bool) {
+    const PARTS: &[&str] = &["pass", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
+    const SEPARATORS: [char; 2] = ['=', ':'];
+    let lower = line.to_ascii_lowercase();
+    let named = PARTS.iter().filter_map(|part| lower.find(part)).min();
+    let named = named.and_then(|at| Some(at + line[at..].find(SEPARATORS)?));
+    let misspelled = line.match_indices(SEPARATORS).map(|(at, _)| at).find(|at| names_a_secret(&line[..*at]));
+    let value = named.into_iter().chain(misspelled).min().map(|at| at + 1);
+    // The address may begin behind the first quote, at the earliest. Its credentials have a `:` before the `@`.
+    let quoted = line.find(['"', '\'']).map_or(0, |quote| quote + 1);
+    let colon = line[quoted..].find(':').map(|at| quoted + at);
+    let address = colon.and_then(|at| Some(at + line[at..].find('@')?)).map(|at| {
+        let before = &line[quoted..at];
+        let marks = || before.match_indices("://").map(|(mark, _)| mark);
+        // Of several addresses the last one, of a mark in a password the first one.
+        let begins = |mark: &usize| before[..*mark].trim_end_matches(char::is_alphanumeric).ends_with(['"', '\'']);
+        let scheme = marks().filter(begins).last().or_else(|| marks().next());
+        scheme.map_or(quoted, |mark| quoted + mark + "://".len())
+    });
+    match value.into_iter().chain(address).min() {
+        Some(cut) if !line[cut..].trim().is_empty() => (&line[..cut], true),
+        _ => (line, false),
+    }
+}
+
+/// Whether the word at the end of a text, before a separator, is a misspelled name of a secret.
+fn names_a_secret(text: &str) -> bool {
+    const WORDS: [&str; 3] = ["password", "secret", "token"];
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    // Stops at the separator before, so that a line is read once.
+    let text = text.trim_end_matches(|c| !is_part(c) && !matches!(c, '=' | ':'));
+    text.rsplit(|c| !is_part(c)).next().is_some_and(|word| nearest(word, WORDS).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, column: usize, expected: &str) {
+        assert_eq!(excerpt(line, 12, column, Shows::Subject), expected);
+    }
+
+    #[test]
+    fn points_at_the_place() {
+        check("interval = \"60\"", 12, " 12 | interval = \"60\"\n    |            ^");
+        check("\tä = 1", 2, " 12 |  ä = 1\n    |  ^");
+        check("日本 = y", 6, " 12 | 日本 = y\n    |        ^");
+        check("a = ", 5, " 12 | a = \n    |     ^");
+        check("   ", 1, "");
+    }
+
+    #[test]
+    fn shows_no_control_characters() {
+        check("a\u{1b}[31m = 1", 1, " 12 | a\u{fffd}[31m = 1\n    | ^");
+    }
+
+    #[test]
+    fn shows_a_part_of_a_long_line() {
+        let line = format!("{}HERE{}", "a".repeat(300), "b".repeat(300));
+        let expected = format!(" 12 | ...{}HERE{}...\n    | {}^", "a".repeat(50), "b".repeat(46), " ".repeat(53));
+        check(&line, 301, &expected);
+        let expected = format!(" 12 | {}...\n    | ^", "a".repeat(100));
+        check(&line, 1, &expected);
+        let expected = format!(" 12 | ...{}\n    | {}^", "b".repeat(50), " ".repeat(53));
+        check(&line, 605, &expected);
+    }
+
+    #[test]
+    fn shows_no_secrets() {
+        check("password = hunter2", 12, " 12 | password =...\n    |           ^");
+        check("password = hunter2", 1, " 12 | password =...\n    | ^");
+        check("X-Auth-Token=\"a\", b = 1", 19, " 12 | X-Auth-Token=...\n    |              ^");
+        check("password =", 1, " 12 | password =\n    | ^");
+        check("n = ['http://a', 'http://me:pw@b']", 18, " 12 | n = ['...', 'http://...\n    |             ^");
+        check("n = 'http://me:p/w@b'", 5, " 12 | n = 'http://...\n    |     ^");
+        check("n = ['http://me:p://w@b']", 6, " 12 | n = ['http://...\n    |      ^");
+        check("n = ['http://me:p w@b']", 6, " 12 | n = ['http://...\n    |      ^");
+        check("n = ['http://me:p\"w@b']", 6, " 12 | n = ['http://...\n    |      ^");
+        check("n = 'me:pw@b:1'", 5, " 12 | n = '...\n    |     ^");
+        check("pasword = 'hunter2'", 1, " 12 | pasword =...\n    | ^");
+        check("a = { tokn = 'hunter2' }", 1, " 12 | a = { tokn =...\n    | ^");
+        check("password: hunter2", 1, " 12 | password:...\n    | ^");
+        check("h = ['Authorization: hunter2']", 1, " 12 | h = ['...\n    | ^");
+        check("a = 'h:1/?password=hunter2'", 1, " 12 | a = '...\n    | ^");
+        check("a = 'ops@b', n = 'me:pw@b'", 1, " 12 | a = '...\n    | ^");
+        check("c = 'mail ops@b'", 1, " 12 | c = '...'\n    | ^");
+    }
+
+    #[test]
+    fn shows_values_that_are_the_subject() {
+        let check = |shows: Shows, column: usize, want: &str| {
+            let line = "a = { b = 'one', 'c d' = [\"t\\\"wo\", 3, true], e = '$F', g = hi }  # j";
+            let shown = excerpt(line, 12, column, shows);
+            assert_eq!(shown.lines().next().unwrap_or_default(), format!(" 12 | {want}"), "{shows:?} {column}");
+        };
+        check(Shows::Subject, 1, "a = { b = '...', 'c d' = [\"...\", 3, true], e = '$F', g = hi }");
+        check(Shows::Subject, 11, "a = { b = 'one', 'c d' = [\"...\", 3, true], e = '$F', g = hi }");
+        check(Shows::Subject, 28, "a = { b = '...', 'c d' = [\"t\\\"wo\", 3, true], e = '$F', g = hi }");
+        check(Shows::Address, 11, "a = { b = 'one', 'c d' = [\"...\", 3, true], e = '$F', g = hi }");
+        check(Shows::Numbers, 11, "a = { b = '...', 'c d' = [\"...\", 3, true], e = '$F', g = ... }");
+        check(Shows::Keys, 11, "a = { b = '...', 'c d' = [\"...\", ..., ...], e = '$F', g = ... }");
+    }
+
+    #[test]
+    fn points_at_the_beginning_of_what_is_hidden() {
+        let check = |line: &str, column: usize, shows: Shows, want: &str| {
+            assert_eq!(excerpt(line, 12, column, shows), want);
+        };
+        check("a = 'long', b = 1", 17, Shows::Keys, " 12 | a = '...', b = ...\n    |                ^");
+        check("a = 'long'", 8, Shows::Keys, " 12 | a = '...'\n    |     ^");
+        check("[a.b]", 4, Shows::Keys, " 12 | [a.b]\n    |    ^");
+        check("a.b = 5", 3, Shows::Keys, " 12 | a.b = ...\n    |   ^");
+        check("a = 1 # a = 'b'", 9, Shows::Keys, " 12 | a = ... # ...\n    |         ^");
+        check("# a = 'b'", 1, Shows::Keys, " 12 | # ...\n    | ^");
+    }
+
+    #[test]
+    fn shows_no_secret_in_what_is_no_toml() {
+        let check = |line: &str, want: &str| {
+            let shown = excerpt(line, 12, 1, Shows::Numbers);
+            assert_eq!(shown.lines().next().unwrap_or_default(), format!(" 12 | {want}"));
+        };
+        check("pw \"hunter2\"", "pw \"...\"");
+        check("pw 'hunter2", "pw '...");
+        check("pw hunter2", "pw ...");
+        check("pw = hunter2", "pw = ...");
+        check("pw = = hunter2 3", "pw = = ... 3");
+        check("\"pw\" -> \"hunter2\"", "\"...\" ... \"...\"");
+        check("user 'u' pw 'hunter2'", "user '...' ... '...'");
+        check("a = [hunter2, hunter3], pw hunter4", "a = [..., ...], pw ...");
+        check("pw = 'a\\", "pw = '...");
+        check("interval = 60 s", "interval = 60 ...");
+        check("pw = \"\\日hunter2", "pw = \"...");
+    }
+
+    #[test]
+    fn shows_no_password_of_an_address() {
+        let check = |address: &str, want: &str| {
+            let shown = excerpt(&format!("n = ['{address}']"), 12, 6, Shows::Address);
+            assert_eq!(shown, format!(" 12 | n = ['{want}']\n    |      ^"));
+        };
+        check("http://h:1/x", "http://h:1/x");
+        check("ftp://h", "ftp://h");
+        check("http://u:hunter2", "http://u:...");
+        check("u:hunter2%40h:1", "u:...");
+        check("u:1hunter2 h", "u:...");
+        check("http://u:hunter2＠h", "http://u:...");
+        check("h:1,h:2", "h:1,h:2");
+        check("[::1]:x", "[::1]:x");
+        check("::1", "::1");
+        check("h:", "h:");
+        check("h:${PORT}/x", "h:${PORT}/x");
+    }
+}
