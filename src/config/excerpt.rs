@@ -63,7 +63,7 @@ impl Masked {
                 '#' if is_subject => self.hide_comment(),
                 '#' => self.text.truncate(self.text.trim_end().len()),
                 '"' | '\'' => {
-                    let is_key = !is_value && line[end..].trim_start().starts_with(['=', '.']);
+                    let is_key = !is_value && !has_word && line[end..].trim_start().starts_with(['=', '.']);
                     match shows {
                         _ if is_key || is_variable(piece.trim_matches(first)) => self.copy(piece, at),
                         Shows::Subject if is_subject => self.copy(piece, at),
@@ -328,6 +328,7 @@ mod tests {
         check("pw \"hunter2\"", "pw \"...\"");
         check("pw 'hunter2", "pw '...");
         check("pw hunter2", "pw ...");
+        check("pw \"hunter2\" = 1", "pw \"...\" = 1");
         check("pw = hunter2", "pw = ...");
         check("pw = = hunter2 3", "pw = = ... 3");
         check("\"pw\" -> \"hunter2\"", "\"...\" ... \"...\"");

@@ -1,4 +1,5 @@
-//! Where the strings of a TOML text are, also in a text with syntax errors. Decodes none.
+//! Where the strings of a TOML text are, also in a text with syntax errors.
+//! Decodes none.
 
 /// The end of the string that begins at a quote. An unclosed string ends with its line, or with the text.
 pub(super) fn string_end(text: &[u8], start: usize) -> usize {
