@@ -24,8 +24,8 @@ fn push(bytes: &[u8], kept: &[u8], into: &mut String) {
     }
 }
 
-/// The decoded text of a part of a URL. Invalid escapes are kept.
-pub fn decoded(text: &str) -> String {
+/// The decoded bytes of a part of a URL. Invalid escapes are kept.
+pub fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, behind)) = rest.split_first() {
@@ -43,7 +43,12 @@ pub fn decoded(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
+}
+
+/// The same as text, with U+FFFD for what is not UTF-8.
+pub fn decoded_text(text: &str) -> String {
+    String::from_utf8_lossy(&decoded(text)).into_owned()
 }
 
 #[cfg(test)]

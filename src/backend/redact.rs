@@ -77,7 +77,7 @@ impl Redactor {
         let Some((credentials, _)) = rest.rsplit_once('@') else { return };
         let password = credentials.split_once(':').map_or("", |(_, password)| password);
         self.hide("password", password);
-        self.hide("password", &percent::decoded(password));
+        self.hide("password", &percent::decoded_text(password));
     }
 
     /// The text with all secrets masked, cut at the length that is searched.

@@ -2,6 +2,8 @@
 //! variable may hold a secret. Errors at the start reach central logs, so a value is shown only if it is the subject of
 //! the message.
 
+use core::net::Ipv6Addr;
+
 use super::strings::string_end;
 use crate::nearest::nearest;
 use crate::width;
@@ -11,24 +13,32 @@ use crate::width;
 pub(super) enum Shows {
     /// The string at the place, and what is no string.
     Subject,
-    /// The same without a part of the string that may be a password: the place is an address.
+    /// The same without the part of the string that may be a password: the place is an address.
     Address,
-    /// Numbers, booleans and dates: the line is no TOML, or the type of a value is wrong.
+    /// Numbers and booleans: the line is no TOML, or the type of a value is wrong.
     Numbers,
-    /// All: the key is known, and its value is no secret.
+    /// All: the line sets one known key that is no secret.
     Line,
     /// None: the key may have any meaning.
     Keys,
 }
 
-/// A line with its number, and a caret below it. `column`: the place, in characters from 1. Nothing for a blank line.
-pub(super) fn excerpt(line: &str, number: usize, column: usize, shows: Shows) -> String {
+/// A line with its number, and a caret below it. `column`: the place, in characters from 1. `is_known`: whether a word is
+/// a key of some table. Nothing for a blank line.
+pub(super) fn excerpt(
+    line: &str,
+    number: usize,
+    column: usize,
+    shows: Shows,
+    is_known: &dyn Fn(&str) -> bool,
+) -> String {
     let place = line.char_indices().nth(column - 1).map_or(line.len(), |(at, _)| at);
     let (clear, hides) = without_secret(line);
-    let mut masked = Masked { text: String::new(), place, caret: None };
-    masked.write(clear, shows);
+    let has_secret = has_part(&line.to_ascii_lowercase());
+    let mut masked = Masked { text: String::new(), place, caret: None, shows, is_known, has_secret };
+    masked.write(clear);
     // The caret of a hidden place points at the beginning of the hidden part.
-    let caret = masked.caret.unwrap_or(masked.text.len());
+    let caret = masked.caret.map_or(masked.text.len(), |caret| caret.min(masked.text.len()));
     let after = if hides && !masked.text.ends_with(HIDDEN) { HIDDEN } else { "" };
     around(&masked.text, caret, after, number)
 }
@@ -36,65 +46,58 @@ pub(super) fn excerpt(line: &str, number: usize, column: usize, shows: Shows) ->
 const HIDDEN: &str = "...";
 
 /// A line whose values are replaced.
-struct Masked {
+struct Masked<'a> {
     text: String,
     /// The place in the line, in bytes, and in the text.
     place: usize,
     caret: Option<usize>,
+    shows: Shows,
+    is_known: &'a dyn Fn(&str) -> bool,
+    /// The line has a word like `password`.
+    has_secret: bool,
 }
 
-impl Masked {
-    fn write(&mut self, line: &str, shows: Shows) {
-        // The brackets that are open, and whether the next word is a value.
-        let (mut open, mut is_value, mut has_word) = (Vec::new(), false, false);
+impl Masked<'_> {
+    fn write(&mut self, line: &str) {
+        let is_header = line.trim_start().starts_with('[');
+        // The brackets that are open, and whether a key may follow.
+        let (mut open, mut is_value, mut is_key_next) = (Vec::new(), false, true);
         let mut at = 0;
         while let Some(first) = line[at..].chars().next() {
             let end = match first {
-                '"' | '\'' => string_end(line.as_bytes(), at).min(line.len()),
+                '"' | '\'' => string_end(line.as_bytes(), at).0.min(line.len()),
                 '#' => line.len(),
                 _ if is_part(first) => at + line[at..].find(|c| !is_part(c)).unwrap_or(line.len() - at),
                 _ => at + first.len_utf8(),
             };
             let end = (end..=line.len()).find(|end| line.is_char_boundary(*end)).unwrap_or(line.len());
-            let piece = &line[at..end];
-            let is_subject = at <= self.place && self.place < end;
+            let (piece, is_subject) = (&line[at..end], at <= self.place && self.place < end);
+            let is_key = is_key_next && line[end..].trim_start().starts_with('=');
             match first {
                 // A comment may have anything in it.
-                '#' if is_subject => self.hide_comment(),
+                '#' if is_subject => {
+                    self.caret = Some(self.text.len());
+                    self.text.extend(["# ", HIDDEN]);
+                }
                 '#' => self.text.truncate(self.text.trim_end().len()),
-                '"' | '\'' => {
-                    let is_key = !is_value && !has_word && line[end..].trim_start().starts_with(['=', '.']);
-                    match shows {
-                        _ if is_key || is_variable(piece.trim_matches(first)) => self.copy(piece, at),
-                        Shows::Subject if is_subject => self.copy(piece, at),
-                        Shows::Line => self.copy(piece, at),
-                        Shows::Address if is_subject => self.copy_address(piece, at),
-                        _ => self.hide_string(piece, at),
-                    }
-                    has_word = true;
-                }
-                _ if is_part(first) => {
-                    let is_scalar = || piece.trim_start_matches(['+', '-']).starts_with(|c: char| c.is_ascii_digit());
-                    let is_plain = || matches!(piece, "true" | "false" | "inf" | "nan") || is_scalar();
-                    match shows {
-                        // The first word is the key, or the name of a table.
-                        _ if (!is_value && !has_word) || is_variable(piece) => self.copy(piece, at),
-                        Shows::Subject | Shows::Address | Shows::Line => self.copy(piece, at),
-                        Shows::Numbers if is_plain() => self.copy(piece, at),
-                        Shows::Numbers | Shows::Keys => self.hide(piece, at),
-                    }
-                    has_word = true;
-                }
+                '"' | '\'' => match self.shows {
+                    _ if is_key || is_variable(piece.trim_matches(first)) => self.copy(piece, at),
+                    Shows::Line => self.copy(piece, at),
+                    Shows::Subject if is_subject => self.copy(piece, at),
+                    Shows::Address if is_subject => self.copy_address(piece, at),
+                    _ => self.hide_string(piece, at),
+                },
+                _ if is_part(first) => match self.shows {
+                    _ if is_key || is_header || is_variable(piece) => self.copy(piece, at),
+                    _ if is_key_next && (self.is_known)(piece) => self.copy(piece, at),
+                    Shows::Subject | Shows::Address | Shows::Line => self.copy(piece, at),
+                    Shows::Numbers if is_value && !self.has_secret && is_scalar(piece) => self.copy(piece, at),
+                    Shows::Numbers | Shows::Keys => self.hide(piece, at),
+                },
                 _ => {
                     match first {
                         '=' => is_value = true,
-                        '{' => (is_value, has_word) = (false, false),
-                        ',' if open.last() != Some(&'[') => (is_value, has_word) = (false, false),
-                        '.' if !is_value => has_word = false,
-                        _ => {}
-                    }
-                    match first {
-                        '{' => open.push('{'),
+                        '{' if is_value => open.push('{'),
                         '[' if is_value => open.push('['),
                         '}' | ']' => _ = open.pop(),
                         _ => {}
@@ -102,6 +105,11 @@ impl Masked {
                     self.copy(piece, at);
                 }
             }
+            is_key_next = match first {
+                '{' => open.last() == Some(&'{'),
+                ',' => open.last() == Some(&'{'),
+                c => is_key_next && c.is_whitespace(),
+            };
             at = end;
         }
     }
@@ -123,11 +131,6 @@ impl Masked {
         self.text += HIDDEN;
     }
 
-    fn hide_comment(&mut self) {
-        self.caret = Some(self.text.len());
-        self.text.extend(["# ", HIDDEN]);
-    }
-
     fn hide_string(&mut self, string: &str, at: usize) {
         let quote = &string[..1];
         if string.trim_matches(['"', '\'']).is_empty() {
@@ -138,29 +141,49 @@ impl Masked {
         self.text.extend([quote, HIDDEN, closing]);
     }
 
-    /// Copies an address up to a `:` behind its scheme that has no port behind it.
     fn copy_address(&mut self, string: &str, at: usize) {
-        let begin = string.find("://").map_or(1, |mark| mark + "://".len());
-        let is_port = |colon: usize| {
-            let rest = &string[colon + 1..];
-            let port = rest.split(['"', '\'', '/', '?', '#', ',']).next().unwrap_or_default();
-            port.bytes().all(|b| b.is_ascii_digit()) || is_variable(port)
-        };
-        // An IPv6 address has several.
-        let is_hidden = |colon: usize| !is_port(colon) && !string[begin..].starts_with(['[', ':']);
-        let colons = string[begin..].match_indices(':').map(|(colon, _)| begin + colon);
-        match colons.into_iter().find(|colon| is_hidden(*colon)) {
-            None => self.copy(string, at),
-            Some(colon) => {
-                self.point(string, at, false);
-                self.text.extend([&string[..=colon], HIDDEN, &string[..1]]);
-            }
+        let shown = shown_part(string.trim_matches(['"', '\'']));
+        if string[1..].strip_prefix(shown).is_none_or(|rest| rest.trim_matches(['"', '\'']).is_empty()) {
+            return self.copy(string, at);
         }
+        self.point(string, at, false);
+        self.text.extend([&string[..1], shown, HIDDEN, &string[..1]]);
     }
 }
 
+/// The beginning of an address, or of several with commas between them, that has no password: no path, nothing before an
+/// `@`, and behind a `:` only a port.
+fn shown_part(address: &str) -> &str {
+    let begin = address.find("://").map_or(0, |mark| mark + "://".len());
+    let rest = &address[begin..];
+    if rest.contains('@') || rest.contains("%40") {
+        return &address[..begin];
+    }
+    if rest.starts_with('/') && !rest.contains('?') {
+        return address;
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_ip = |host: &str| host.parse::<Ipv6Addr>().is_ok();
+    let is_port = |port: &str| (port.len() < 7 && port.bytes().all(|b| b.is_ascii_digit())) || is_variable(port);
+    let is_sound = |part: &str| match part.strip_prefix('[').and_then(|part| part.split_once(']')) {
+        Some((host, port)) => is_ip(host) && port.strip_prefix(':').is_none_or(is_port),
+        None => part.split_once(':').is_none_or(|(_, port)| is_port(port)) || is_ip(part),
+    };
+    let shown = match authority.split(',').all(|part| is_sound(part.trim())) {
+        true => authority.len(),
+        false => authority.find(':').map_or(0, |colon| colon + 1),
+    };
+    &address[..begin + shown]
+}
+
 fn is_part(c: char) -> bool {
-    !c.is_whitespace() && !matches!(c, '=' | '[' | ']' | '{' | '}' | ',' | '"' | '\'' | '#' | '.')
+    !c.is_whitespace() && !matches!(c, '=' | '[' | ']' | '{' | '}' | ',' | '"' | '\'' | '#' | ':')
+}
+
+/// Whether a value is a number or a boolean.
+fn is_scalar(value: &str) -> bool {
+    let is_number = value.len() < 20 && value.parse::<f64>().is_ok();
+    is_number || matches!(value, "true" | "false")
 }
 
 /// Whether a value is one variable, `$NAME` or `${NAME}`.
@@ -168,6 +191,15 @@ fn is_variable(value: &str) -> bool {
     let name = value.strip_prefix('$');
     let name = name.map(|name| name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name));
     name.is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+}
+
+/// Whether a line sets one key, by a single string or word.
+pub(super) fn sets_one_value(line: &str) -> bool {
+    let value = line.split_once('=').map_or("", |(_, value)| value.trim());
+    match value.as_bytes() {
+        [b'"' | b'\'', ..] => string_end(value.as_bytes(), 0).0 >= value.len(),
+        value => !value.is_empty() && value.iter().all(|b| is_part(char::from(*b))),
+    }
 }
 
 /// The part of a text around the caret, a place in bytes. `after`: the end of the line, if it is not shown.
@@ -199,11 +231,17 @@ pub(super) fn hides(line: &str) -> bool {
     without_secret(line).1
 }
 
+/// Parts of names of secrets.
+const PARTS: &[&str] = &["pass", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
+
+fn has_part(lower: &str) -> bool {
+    PARTS.iter().any(|part| lower.contains(part))
+}
+
 /// Cuts a line behind a key that may be a password or a token, or before what may be credentials in an address. Returns
 /// whether the line was cut. Errors at the start reach central logs, and the caret needs the key, not the value. In
 /// doubt more is cut: a password may have any character, and a key may be misspelled.
 fn without_secret(line: &str) -> (&str, bool) {
-    const PARTS: &[&str] = &["pass", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
     const SEPARATORS: [char; 2] = ['=', ':'];
     let lower = line.to_ascii_lowercase();
     let named = PARTS.iter().filter_map(|part| lower.find(part)).min();
@@ -240,9 +278,23 @@ fn names_a_secret(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn shown(line: &str, column: usize, shows: Shows) -> String {
+        excerpt(line, 12, column, shows, &|word| matches!(word, "password" | "auth_token" | "interval" | "client_key"))
+    }
+
+    /// The line alone.
+    fn first(line: &str, column: usize, shows: Shows) -> String {
+        shown(line, column, shows)
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix(" 12 | "))
+            .unwrap_or_default()
+            .to_owned()
+    }
+
     #[track_caller]
     fn check(line: &str, column: usize, expected: &str) {
-        assert_eq!(excerpt(line, 12, column, Shows::Subject), expected);
+        assert_eq!(shown(line, column, Shows::Subject), expected);
     }
 
     #[test]
@@ -295,8 +347,7 @@ mod tests {
     fn shows_values_that_are_the_subject() {
         let check = |shows: Shows, column: usize, want: &str| {
             let line = "a = { b = 'one', 'c d' = [\"t\\\"wo\", 3, true], e = '$F', g = hi }  # j";
-            let shown = excerpt(line, 12, column, shows);
-            assert_eq!(shown.lines().next().unwrap_or_default(), format!(" 12 | {want}"), "{shows:?} {column}");
+            assert_eq!(first(line, column, shows), want, "{shows:?} {column}");
         };
         check(Shows::Subject, 1, "a = { b = '...', 'c d' = [\"...\", 3, true], e = '$F', g = hi }");
         check(Shows::Subject, 11, "a = { b = 'one', 'c d' = [\"...\", 3, true], e = '$F', g = hi }");
@@ -309,9 +360,14 @@ mod tests {
     #[test]
     fn points_at_the_beginning_of_what_is_hidden() {
         let check = |line: &str, column: usize, shows: Shows, want: &str| {
-            assert_eq!(excerpt(line, 12, column, shows), want);
+            assert_eq!(shown(line, column, shows), want);
         };
-        check("a = 'long', b = 1", 17, Shows::Keys, " 12 | a = '...', b = ...\n    |                ^");
+        check(
+            "k = {a = 'long', b = 1}",
+            22,
+            Shows::Keys,
+            " 12 | k = {a = '...', b = ...}\n    |                     ^",
+        );
         check("a = 'long'", 8, Shows::Keys, " 12 | a = '...'\n    |     ^");
         check("[a.b]", 4, Shows::Keys, " 12 | [a.b]\n    |    ^");
         check("a.b = 5", 3, Shows::Keys, " 12 | a.b = ...\n    |   ^");
@@ -321,40 +377,93 @@ mod tests {
 
     #[test]
     fn shows_no_secret_in_what_is_no_toml() {
-        let check = |line: &str, want: &str| {
-            let shown = excerpt(line, 12, 1, Shows::Numbers);
-            assert_eq!(shown.lines().next().unwrap_or_default(), format!(" 12 | {want}"));
-        };
-        check("pw \"hunter2\"", "pw \"...\"");
-        check("pw 'hunter2", "pw '...");
-        check("pw hunter2", "pw ...");
-        check("pw \"hunter2\" = 1", "pw \"...\" = 1");
+        let check = |line: &str, want: &str| assert_eq!(first(line, 1, Shows::Numbers), want);
+        check("password \"hunter2\"", "password \"...\"");
+        check("password 'hunter2", "password '...");
+        check("password hunter2", "password ...");
+        check("password 123456", "password ...");
+        check("auth_token hvs.hunter2.x", "auth_token ...");
+        check("auth_token abc,hunter2", "auth_token ...,...");
+        check("auth_token a{hunter2", "auth_token ...{...");
+        check("auth_token \"a\".hunter2", "auth_token \"...\"...");
+        check("auth_token 8f2e1c3a-1111", "auth_token ...");
+        check("auth_token \"hunter2\" = 1", "auth_token \"...\" =...");
+        check("pw:hunter2", "...:...");
+        check("hunter2", "...");
+        check("  hunter2,", "  ...,");
         check("pw = hunter2", "pw = ...");
-        check("pw = = hunter2 3", "pw = = ... 3");
+        check("pw = 9abc-hunter2", "pw = ...");
+        check("pw = = hunter2 3 1.5", "pw = = ... 3 1.5");
         check("\"pw\" -> \"hunter2\"", "\"...\" ... \"...\"");
-        check("user 'u' pw 'hunter2'", "user '...' ... '...'");
-        check("a = [hunter2, hunter3], pw hunter4", "a = [..., ...], pw ...");
+        check("user 'u' pw 'hunter2'", "... '...' ... '...'");
+        check("a = [hunter2, hunter3], pw hunter4", "a = [..., ...], ... ...");
         check("pw = 'a\\", "pw = '...");
         check("interval = 60 s", "interval = 60 ...");
         check("pw = \"\\日hunter2", "pw = \"...");
+        check("[a.b", "[a.b");
+    }
+
+    #[test]
+    fn white_space_before_a_comment_has_no_caret() {
+        let check = |line: &str, column: usize, want: &str| assert_eq!(shown(line, column, Shows::Numbers), want);
+        check("a = 1 \u{a0}# c", 7, " 12 | a = 1\n    |      ^");
+        check("[a] \u{3000}# c", 5, " 12 | [a]\n    |    ^");
+        check(" \u{a0}# c", 2, "");
+        check("a = \r \r # c", 5, " 12 | a =\n    |    ^");
+        for line in [
+            "",
+            "'",
+            "\"",
+            "\\",
+            "a='",
+            "ä=\"\\",
+            "[",
+            "]]}",
+            ",",
+            "=",
+            "#",
+            "日'日",
+            "a = \"\"\"\"",
+            "x:@",
+            "'x:@",
+            "$",
+            "'${'",
+        ] {
+            for column in 1..8 {
+                for shows in [Shows::Subject, Shows::Address, Shows::Numbers, Shows::Line, Shows::Keys] {
+                    assert!(shown(line, column, shows).lines().count() <= 2, "{line}");
+                }
+            }
+        }
     }
 
     #[test]
     fn shows_no_password_of_an_address() {
         let check = |address: &str, want: &str| {
-            let shown = excerpt(&format!("n = ['{address}']"), 12, 6, Shows::Address);
-            assert_eq!(shown, format!(" 12 | n = ['{want}']\n    |      ^"));
+            assert_eq!(shown_part(address), want);
+            let more = if want == address { "" } else { "..." };
+            let line = format!(" 12 | n = ['{want}{more}']\n    |      ^");
+            if !address.contains('@') {
+                assert_eq!(shown(&format!("n = ['{address}']"), 6, Shows::Address), line);
+            }
         };
-        check("http://h:1/x", "http://h:1/x");
-        check("ftp://h", "ftp://h");
-        check("http://u:hunter2", "http://u:...");
-        check("u:hunter2%40h:1", "u:...");
-        check("u:1hunter2 h", "u:...");
-        check("http://u:hunter2＠h", "http://u:...");
-        check("h:1,h:2", "h:1,h:2");
-        check("[::1]:x", "[::1]:x");
-        check("::1", "::1");
-        check("h:", "h:");
-        check("h:${PORT}/x", "h:${PORT}/x");
+        for whole in
+            ["ftp://h", "h:1,h:2", "[::1]:2379", "http://[fe80::1]", "::1", "h:", "/run/a.sock", "h:${PORT}", "$N", ""]
+        {
+            check(whole, whole);
+        }
+        check("http://h:1/x", "http://h:1");
+        check("http://u:hunter2", "http://u:");
+        check("u:hunter2%40h:1", "");
+        check("u:1hunter2 h", "u:");
+        check("u:12/hunter2", "u:12");
+        check("http://u:hunter2＠h", "http://u:");
+        check("redis://:hunter2", "redis://:");
+        check("[u:hunter2", "[u:");
+        check("[::1:hunter2", "[:");
+        check("hunter2@h:x", "");
+        check("http://me:hunter2@h:x", "http://");
+        check("x:/y?api=hunter2", "x:");
+        check("/y?api=hunter2", "");
     }
 }

@@ -114,7 +114,7 @@ fn env(reader: &Reader) -> Vec<(String, String)> {
             let Value::Text(text) = &entry.node.value else {
                 let key = reader.report.show(entry.key_span, &entry.key);
                 let message = format!("{key} must be a string, like all values of `env`: put it in quotes");
-                reader.report.error_of_type(entry.node.span, message);
+                reader.report.error_in_free_table(entry.node.span, message);
                 continue;
             };
             if entry.key.is_empty() || entry.key.contains(['=', '\0']) || text.contains('\0') {

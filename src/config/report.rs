@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 
 use super::document::{Damage, Document, Span};
-use super::excerpt::{Shows, excerpt};
+use super::excerpt::{Shows, excerpt, sets_one_value};
 use super::expand::{Substitution, is_name};
 use super::finding::{Finding, Findings};
 use super::mode::{Mode, Strictness};
@@ -119,6 +119,11 @@ impl Report {
     /// As [`Report::error_in_address`], a warning.
     pub fn warn_in_address(&self, span: Span, message: String) {
         self.push_showing(false, span, message, Shows::Address);
+    }
+
+    /// An error of an entry of a table whose keys are free, such as headers: no value is shown.
+    pub fn error_in_free_table(&self, span: Span, message: String) {
+        self.push_showing(true, span, message, Shows::Keys);
     }
 
     /// An error of a value whose content does not matter: it may be a secret, and a string is not shown.
@@ -264,12 +269,13 @@ impl Report {
         let (line, column) = place(file);
         let text = file.line(line);
         let shows = if shows == Shows::Numbers && self.is_harmless(&text) { Shows::Line } else { shows };
-        let excerpt = excerpt(&text, line, column, shows);
+        let is_known = |word: &str| self.schemas.iter().any(|schema| schema.known(word).is_some());
+        let excerpt = excerpt(&text, line, column, shows, &is_known);
         let finding = Finding { fatal, file: file.path.clone(), place: Some((line, column)), message, excerpt };
         found.insert(order, finding);
     }
 
-    /// Whether a line sets a key that is known in whatever table it is, and is neither a secret nor an address.
+    /// Whether a line sets one key, by a single value, that is known, and in no table a secret or an address.
     fn is_harmless(&self, line: &str) -> bool {
         const ADDRESSES: [&str; 4] = ["nodes", "node", "addr", "filepath"];
         let is_plain = |row: &Key| {
@@ -277,6 +283,9 @@ impl Report {
                 && !matches!(row.value, Type::Table | Type::TableOfTexts | Type::Tables)
                 && !ADDRESSES.contains(&row.name)
         };
+        if !sets_one_value(line) {
+            return false;
+        }
         let key = line.split_once('=').map_or("", |(key, _)| key.trim());
         let mut rows = self.schemas.iter().filter_map(|schema| schema.known(key)).peekable();
         rows.peek().is_some() && rows.all(is_plain)

@@ -94,7 +94,7 @@ impl Comments {
                     found.push((at + 1, end));
                     end
                 }
-                b'"' | b'\'' => string_end(text, at),
+                b'"' | b'\'' => string_end(text, at).0,
                 _ => at + 1,
             };
         }

@@ -106,7 +106,9 @@ impl Http {
             && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"))
         {
             // ureq does not decode it.
-            head = head.header("authorization", format!("Basic {}", BASE64_STANDARD.encode(percent::decoded(user))));
+            let (name, password) = user.split_once(':').unwrap_or((user, ""));
+            let pair = [&percent::decoded(name)[..], b":", &percent::decoded(password)].concat();
+            head = head.header("authorization", format!("Basic {}", BASE64_STANDARD.encode(pair)));
         }
         let head = head.body(()).map_err(|error| cause(&error.into()))?;
         let not_a_url = || Cause::Other("not a valid URL".to_owned());

@@ -54,8 +54,8 @@ pub fn of_url(url: &str) -> Option<(String, Option<String>)> {
     let (_, rest) = url.split_once("://")?;
     let (user, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
     match user.split_once(':') {
-        Some((user, password)) => Some((percent::decoded(user), Some(percent::decoded(password)))),
-        None => Some((percent::decoded(user), None)),
+        Some((user, password)) => Some((percent::decoded_text(user), Some(percent::decoded_text(password)))),
+        None => Some((percent::decoded_text(user), None)),
     }
 }
 

@@ -102,13 +102,12 @@ pub(super) fn parse(reader: &Reader) -> Etcd {
     let scheme = if tls == Tls::default() { "http" } else { "https" };
     let version = version(reader);
     let url = |node: Found<&str>| {
-        if node.value.contains('@') && version != Some(EtcdVersion::V2) {
-            let message = "the user in this address is used by version 2 only: set `username` and `password`";
-            reader.report.warn_in_address(node.span, message.to_owned());
-        }
         let url = node_url(node.value, scheme).filter(|url| is_plain(url));
         if url.is_none() {
             refuse(reader.report, node.span, node.value, "etcd", &format!("write it like `\"{EXAMPLE}\"`"));
+        } else if node.value.contains('@') && version == Some(EtcdVersion::V3) {
+            let message = "version 3 does not log in as the user of an address: set `username` and `password`";
+            reader.report.warn_in_address(node.span, message.to_owned());
         }
         url
     };

@@ -76,13 +76,13 @@ fn headers(reader: &Reader) -> BTreeMap<String, Secret> {
                 } else if !text.chars().all(|c| matches!(c, ' '..='~' | '\t')) {
                     let message =
                         format!("{} has characters that an HTTP header cannot have: use printable ASCII", key());
-                    reader.report.error_of_type(entry.node.span, message);
+                    reader.report.error_in_free_table(entry.node.span, message);
                 }
                 headers.insert(entry.key.to_ascii_lowercase(), (&entry.key, text));
             } else {
                 let key = reader.report.show(entry.key_span, &entry.key);
                 let message = format!("{key} must be a string, like all values of `httpheaders`");
-                reader.report.error_of_type(entry.node.span, message);
+                reader.report.error_in_free_table(entry.node.span, message);
             }
         }
     }
@@ -94,8 +94,12 @@ fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-/// Whether a text begins as a URL: `WORD:/`.
+/// Whether a text begins as a URL, `WORD:/`, or as one with http and a typing error.
 fn has_scheme(text: &str) -> bool {
+    let text = text.trim_start();
+    if ["http:", "https:", "http//", "https//"].iter().any(|begin| text.to_ascii_lowercase().starts_with(begin)) {
+        return true;
+    }
     let Some((scheme, rest)) = text.split_once(':') else { return false };
     let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
     rest.starts_with('/') && scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(is_part)

@@ -47,6 +47,8 @@ fn the_user_of_a_url_is_decoded() {
     check("http://u:pw@h/x", &[], "Basic dTpwdw==");
     check("http://u:p%40w%2F@h/x", &[], "Basic dTpwQHcv");
     check("http://u%40:p@h/%41", &[], "Basic dUA6cA==");
+    check("http://u%40@h/x", &[], "Basic dUA6");
+    check("http://u:%ff@h/x", &[], "Basic dTr/");
     check("http://u:p%40w@h/x", &[("Authorization", "Bearer 1")], "Bearer 1");
 }
 
