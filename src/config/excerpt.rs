@@ -72,7 +72,7 @@ impl Masked<'_> {
             };
             let end = (end..=line.len()).find(|end| line.is_char_boundary(*end)).unwrap_or(line.len());
             let (piece, is_subject) = (&line[at..end], at <= self.place && self.place < end);
-            let is_key = is_key_next && line[end..].trim_start().starts_with('=');
+            let is_key = || is_key_next && line[end..].trim_start().starts_with('=');
             match first {
                 // A comment may have anything in it.
                 '#' if is_subject => {
@@ -81,14 +81,14 @@ impl Masked<'_> {
                 }
                 '#' => self.text.truncate(self.text.trim_end().len()),
                 '"' | '\'' => match self.shows {
-                    _ if is_key || is_variable(piece.trim_matches(first)) => self.copy(piece, at),
+                    _ if is_key() || is_variable(piece.trim_matches(first)) => self.copy(piece, at),
                     Shows::Line => self.copy(piece, at),
                     Shows::Subject if is_subject => self.copy(piece, at),
                     Shows::Address if is_subject => self.copy_address(piece, at),
                     _ => self.hide_string(piece, at),
                 },
                 _ if is_part(first) => match self.shows {
-                    _ if is_key || is_header || is_variable(piece) => self.copy(piece, at),
+                    _ if is_key() || is_header || is_variable(piece) => self.copy(piece, at),
                     _ if is_key_next && (self.is_known)(piece) => self.copy(piece, at),
                     Shows::Subject | Shows::Address | Shows::Line => self.copy(piece, at),
                     Shows::Numbers if is_value && !self.has_secret && is_scalar(piece) => self.copy(piece, at),
