@@ -1,7 +1,8 @@
 //! Ports for servers of the tests.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
-use std::process;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Below the range that Linux takes the local ports of outgoing connections from (32768 and up): a server that is
@@ -11,9 +12,12 @@ const COUNT: u32 = 20_000;
 
 /// A port on 127.0.0.1 that nobody listens on, and that no other call in this process gets.
 pub fn free_port() -> u16 {
+    static START: OnceLock<u32> = OnceLock::new();
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Processes begin at different places, so that two test runs at once rarely meet.
-    let start = process::id().wrapping_mul(97) % COUNT;
+    // Processes begin at random places, so that two test runs at once rarely meet. Process ids would not do: in a
+    // namespace of its own every run has the same one.
+    let start =
+        *START.get_or_init(|| u32::try_from(RandomState::new().hash_one(0) % u64::from(COUNT)).unwrap_or_default());
     for _ in 0..COUNT {
         let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let port = u16::try_from(FIRST + offset).expect("the range ends below 65536");
