@@ -127,6 +127,25 @@ fn a_compaction_while_etcd_was_away_loses_nothing() {
     program.stop();
 }
 
+/// etcd 3.4.23 says neither that there was a deletion nor that it is forgotten, if it is the first wanted revision.
+#[test]
+fn a_deletion_that_is_compacted_before_the_watch_is_open_is_seen() {
+    let etcd = Etcd::start();
+    etcd.put("/app/a", "1");
+    etcd.put("/app/b", "1");
+    let proxy = Proxy::start(etcd.client_port(), "/v3/watch");
+    let dir = TempDir::new();
+    dir.write("list.tmpl", LIST);
+    listing(&proxy.url(), "out").watch().write(&dir);
+    let program = remco(&dir).start();
+    wait_until("the watch is being opened", LIMIT, || proxy.holds_one());
+    etcd.delete("/app/b");
+    etcd.gateway().compact();
+    proxy.open();
+    wait_until("the deletion is rendered", LIMIT, || dir.holds("out", "/app/a=1\n"));
+    program.stop();
+}
+
 /// A cluster that was set up anew has small revisions; a watch at the old ones would hear nothing for days.
 #[test]
 fn an_etcd_that_lost_its_data_is_read_again() {

@@ -133,11 +133,16 @@ pub fn read_token(answer: &[u8]) -> Result<String, Unreadable> {
     }
 }
 
-/// The body of a watch request: one create_request after the other for each range and first revision, with watch_id 1,
-/// 2, ... (answers omit a 0). Large answers come in fragments.
+/// The body of a watch request: one create_request after the other for each range and first wanted revision, with
+/// watch_id 1, 2, ... (answers omit a 0). Large answers come in fragments.
+///
+/// Asks from one revision earlier. If the first one was a deletion, and is the compacted revision, etcd before 3.4.35 and
+/// 3.5.17 sends neither the event nor an error (etcd issues 18089 and 19179); the earlier one leads to the error.
 pub fn watch<'a>(watches: impl Iterator<Item = (&'a Span, u64)>) -> String {
     let mut body = String::new();
     for ((span, first), id) in watches.zip(1..) {
+        // 0 means from now on.
+        let first = if first > 1 { first - 1 } else { first };
         body += &format!(
             r#"{{"create_request":{{"key":"{}","range_end":"{}","start_revision":"{first}","watch_id":"{id}","progress_notify":true,"fragment":true}}}}"#,
             BASE64_STANDARD.encode(&span.from),

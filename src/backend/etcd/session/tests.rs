@@ -333,7 +333,8 @@ fn body(request: &Request) -> String {
         }
         RequestKind::Watch => {
             let create = &body["create_request"];
-            format!("watch {} from {}", plain(&create["key"]), number(&create["start_revision"]))
+            // The first wanted revision: the request asks from one earlier.
+            format!("watch {} from {}", plain(&create["key"]), number(&create["start_revision"]) + 1)
         }
     });
     match request.kind {

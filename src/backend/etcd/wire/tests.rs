@@ -49,10 +49,11 @@ fn request_bodies() {
     assert_eq!(permission(&span), r#"{"key":"L2E=","range_end":"L2I=","limit":"1","keys_only":true}"#);
     let all = Span::of_prefix(b"");
     assert_eq!(
-        watch([(&span, 8), (&all, 9)].into_iter()),
+        watch([(&span, 8), (&all, 1), (&all, 0)].into_iter()),
         concat!(
-            r#"{"create_request":{"key":"L2E=","range_end":"L2I=","start_revision":"8","watch_id":"1","progress_notify":true,"fragment":true}}"#,
-            r#"{"create_request":{"key":"AA==","range_end":"AA==","start_revision":"9","watch_id":"2","progress_notify":true,"fragment":true}}"#,
+            r#"{"create_request":{"key":"L2E=","range_end":"L2I=","start_revision":"7","watch_id":"1","progress_notify":true,"fragment":true}}"#,
+            r#"{"create_request":{"key":"AA==","range_end":"AA==","start_revision":"1","watch_id":"2","progress_notify":true,"fragment":true}}"#,
+            r#"{"create_request":{"key":"AA==","range_end":"AA==","start_revision":"0","watch_id":"3","progress_notify":true,"fragment":true}}"#,
         )
     );
 }
