@@ -136,8 +136,8 @@ pub fn read_token(answer: &[u8]) -> Result<String, Unreadable> {
 /// The body of a watch request: one create_request after the other for each range and first wanted revision, with
 /// watch_id 1, 2, ... (answers omit a 0). Large answers come in fragments.
 ///
-/// Asks from one revision earlier. If the first one was a deletion, and is the compacted revision, etcd before 3.4.35 and
-/// 3.5.17 sends neither the event nor an error (etcd issues 18089 and 19179); the earlier one leads to the error.
+/// Asks from one revision earlier. If the first one was a deletion, and is the compacted revision, etcd 3.4.23 sends
+/// neither the event nor an error (etcd issues 18089 and 19179); the earlier one leads to the error.
 pub fn watch<'a>(watches: impl Iterator<Item = (&'a Span, u64)>) -> String {
     let mut body = String::new();
     for ((span, first), id) in watches.zip(1..) {
