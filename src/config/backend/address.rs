@@ -54,13 +54,8 @@ pub(super) fn node_url(node: &str, scheme: &str) -> Option<String> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
     // The beginning of a password with a slash looks like a port.
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-        _ => (host, None),
-    };
     let sound = matches!(&*scheme, "http" | "https")
-        && is_host(name)
-        && port.is_none_or(|port| port_of(port).is_some())
+        && host_and_port(host, 80).is_some()
         && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
     sound.then(|| format!("{scheme}://{rest}"))
 }
@@ -102,7 +97,7 @@ pub(super) fn fault(node: &str) -> &'static str {
 }
 
 /// Whether this is the host of a URL: a name, an IPv4 address, or an IPv6 address in brackets.
-pub(super) fn is_host(name: &str) -> bool {
+fn is_host(name: &str) -> bool {
     match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
@@ -112,11 +107,11 @@ pub(super) fn is_host(name: &str) -> bool {
 }
 
 /// A port other than 0. [`u16::from_str`](std::str::FromStr) would take a sign.
-pub(super) fn port_of(digits: &str) -> Option<u16> {
+fn port_of(digits: &str) -> Option<u16> {
     digits.parse().ok().filter(|port| *port > 0 && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// The `HOST:PORT` behind the scheme of a node; `None`: the text has another form. `port` is for a node without a port.
+/// The `HOST:PORT` of a node, without its scheme and user; `None`: the text has another form. `port` is for a node without a port.
 pub(super) fn host_and_port(node: &str, port: u16) -> Option<String> {
     let (name, port) = match node.rsplit_once(':') {
         Some((name, digits)) if !digits.ends_with(']') => (name, port_of(digits)?),

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::{addresses, is_host, is_plain, port_of, refuse};
+use super::address::{addresses, host_and_port, is_plain, refuse};
 use super::credential::{Credential, Login, PASSWORD_FILE, USERNAME_FILE, credential, login};
 use super::general::GENERAL;
 use super::network::{self, NETWORK, Network, watch_deadline};
@@ -142,15 +142,10 @@ fn url(node: &str) -> Option<String> {
     let scheme = scheme.to_ascii_lowercase();
     let rest = rest.trim_end_matches('/');
     let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, port_of(port)?),
-        _ => (host, PORT),
-    };
-    let is_sound = matches!(&*scheme, "nats" | "tls")
-        && is_host(name)
-        && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
+    let host = host_and_port(host, PORT)?;
+    let is_sound = matches!(&*scheme, "nats" | "tls") && !rest.contains(|c: char| c.is_whitespace() || c.is_control());
     let user = user.map_or(String::new(), |user| format!("{user}@"));
-    let url = format!("{scheme}://{user}{name}:{port}");
+    let url = format!("{scheme}://{user}{host}");
     (is_sound && is_plain(&url) && !user.contains('/')).then_some(url)
 }
 
