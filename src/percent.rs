@@ -1,4 +1,4 @@
-//! Percent-encoding of keys and names in the path of a URL, and its decoding (RFC 3986).
+//! Percent-encoding of keys and names in the path of a URL, and its decoding, as in the user of a URL (RFC 3986).
 //! Letters, digits and `-._~` stay as they are.
 
 use std::fmt::Write;
@@ -22,6 +22,12 @@ fn push(bytes: &[u8], kept: &[u8], into: &mut String) {
             byte => _ = write!(into, "%{byte:02X}"),
         }
     }
+}
+
+/// The user and the password of a URL with a `:` between them, as they are written there.
+pub fn user_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    Some(rest.split(['/', '?', '#']).next()?.rsplit_once('@')?.0)
 }
 
 /// The decoded bytes of a part of a URL. Invalid escapes are kept.

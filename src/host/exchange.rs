@@ -102,7 +102,7 @@ impl Http {
         for (name, value) in headers {
             head = head.header(*name, *value);
         }
-        if let Some(user) = encoded_user(url)
+        if let Some(user) = percent::user_of(url).filter(|user| user.contains('%'))
             && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"))
         {
             // ureq does not decode it.
@@ -144,12 +144,6 @@ impl Http {
         lock(&self.slot.next).take();
         outcome
     }
-}
-
-/// The user and the password of a URL, if they are percent-encoded.
-fn encoded_user(url: &str) -> Option<&str> {
-    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
-    authority.rsplit_once('@').map(|(user, _)| user).filter(|user| user.contains('%'))
 }
 
 /// A request in progress. Call [`Exchange::advance`] until the head has come, then [`Exchange::read`] until the body

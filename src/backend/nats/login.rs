@@ -51,8 +51,7 @@ pub enum Kind {
 
 /// The decoded user and password of a URL. A user without a password is a token.
 pub fn of_url(url: &str) -> Option<(String, Option<String>)> {
-    let (_, rest) = url.split_once("://")?;
-    let (user, _) = rest.split(['/', '?', '#']).next()?.rsplit_once('@')?;
+    let user = percent::user_of(url)?;
     match user.split_once(':') {
         Some((user, password)) => Some((percent::decoded_text(user), Some(percent::decoded_text(password)))),
         None => Some((percent::decoded_text(user), None)),
