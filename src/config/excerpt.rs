@@ -4,6 +4,7 @@
 
 use core::net::Ipv6Addr;
 
+use super::expand::is_name;
 use super::strings::string_end;
 use crate::nearest::nearest;
 use crate::width;
@@ -34,7 +35,7 @@ pub(super) fn excerpt(
 ) -> String {
     let place = line.char_indices().nth(column - 1).map_or(line.len(), |(at, _)| at);
     let (clear, hides) = without_secret(line);
-    let has_secret = has_part(&line.to_ascii_lowercase());
+    let has_secret = named_secret(line).is_some();
     let mut masked = Masked { text: String::new(), place, caret: None, shows, is_known, has_secret };
     masked.write(clear);
     // The caret of a hidden place points at the beginning of the hidden part.
@@ -65,12 +66,11 @@ impl Masked<'_> {
         let mut at = 0;
         while let Some(first) = line[at..].chars().next() {
             let end = match first {
-                '"' | '\'' => string_end(line.as_bytes(), at).0.min(line.len()),
+                '"' | '\'' => string_end(line.as_bytes(), at).0,
                 '#' => line.len(),
                 _ if is_part(first) => at + line[at..].find(|c| !is_part(c)).unwrap_or(line.len() - at),
                 _ => at + first.len_utf8(),
             };
-            let end = (end..=line.len()).find(|end| line.is_char_boundary(*end)).unwrap_or(line.len());
             let (piece, is_subject) = (&line[at..end], at <= self.place && self.place < end);
             let is_key = || is_key_next && line[end..].trim_start().starts_with('=');
             match first {
@@ -190,16 +190,17 @@ fn is_scalar(value: &str) -> bool {
 fn is_variable(value: &str) -> bool {
     let name = value.strip_prefix('$');
     let name = name.map(|name| name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name));
-    name.is_some_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
+    name.is_some_and(|name| is_name(name.as_bytes()))
 }
 
-/// Whether a line sets one key, by a single string or word.
-pub(super) fn sets_one_value(line: &str) -> bool {
-    let value = line.split_once('=').map_or("", |(_, value)| value.trim());
-    match value.as_bytes() {
-        [b'"' | b'\'', ..] => string_end(value.as_bytes(), 0).0 >= value.len(),
+/// The key of a line that sets one key, by a single string or word.
+pub(super) fn sole_key(line: &str) -> Option<&str> {
+    let (key, value) = line.split_once('=')?;
+    let is_single = match value.trim().as_bytes() {
+        value @ [b'"' | b'\'', ..] => string_end(value, 0).0 == value.len(),
         value => !value.is_empty() && value.iter().all(|b| is_part(char::from(*b))),
-    }
+    };
+    is_single.then(|| key.trim())
 }
 
 /// The part of a text around the caret, a place in bytes. `after`: the end of the line, if it is not shown.
@@ -231,11 +232,11 @@ pub(super) fn hides(line: &str) -> bool {
     without_secret(line).1
 }
 
-/// Parts of names of secrets.
-const PARTS: &[&str] = &["pass", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
-
-fn has_part(lower: &str) -> bool {
-    PARTS.iter().any(|part| lower.contains(part))
+/// The place of the first part of a name of a secret.
+fn named_secret(line: &str) -> Option<usize> {
+    const PARTS: &[&str] = &["pass", "secret", "token", "authorization", "cookie", "app_id", "user_id", "role_id"];
+    let lower = line.to_ascii_lowercase();
+    PARTS.iter().filter_map(|part| lower.find(part)).min()
 }
 
 /// Cuts a line behind a key that may be a password or a token, or before what may be credentials in an address. Returns
@@ -243,9 +244,7 @@ fn has_part(lower: &str) -> bool {
 /// doubt more is cut: a password may have any character, and a key may be misspelled.
 fn without_secret(line: &str) -> (&str, bool) {
     const SEPARATORS: [char; 2] = ['=', ':'];
-    let lower = line.to_ascii_lowercase();
-    let named = PARTS.iter().filter_map(|part| lower.find(part)).min();
-    let named = named.and_then(|at| Some(at + line[at..].find(SEPARATORS)?));
+    let named = named_secret(line).and_then(|at| Some(at + line[at..].find(SEPARATORS)?));
     let misspelled = line.match_indices(SEPARATORS).map(|(at, _)| at).find(|at| names_a_secret(&line[..*at]));
     let value = named.into_iter().chain(misspelled).min().map(|at| at + 1);
     // The address may begin behind the first quote, at the earliest. Its credentials have a `:` before the `@`.

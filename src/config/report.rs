@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 
 use super::document::{Damage, Document, Span};
-use super::excerpt::{Shows, excerpt, sets_one_value};
+use super::excerpt::{Shows, excerpt, sole_key};
 use super::expand::{Substitution, is_name};
 use super::finding::{Finding, Findings};
 use super::mode::{Mode, Strictness};
@@ -283,10 +283,7 @@ impl Report {
                 && !matches!(row.value, Type::Table | Type::TableOfTexts | Type::Tables)
                 && !ADDRESSES.contains(&row.name)
         };
-        if !sets_one_value(line) {
-            return false;
-        }
-        let key = line.split_once('=').map_or("", |(key, _)| key.trim());
+        let Some(key) = sole_key(line) else { return false };
         let mut rows = self.schemas.iter().filter_map(|schema| schema.known(key)).peekable();
         rows.peek().is_some() && rows.all(is_plain)
     }

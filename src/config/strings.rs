@@ -50,7 +50,8 @@ pub(super) fn lines_in_strings(text: &[u8]) -> Vec<usize> {
     lines
 }
 
-fn line_end(text: &[u8], at: usize) -> usize {
+/// The end of the line from a place in it on; the end of the text for a place behind it.
+pub(super) fn line_end(text: &[u8], at: usize) -> usize {
     text.get(at..).and_then(|rest| rest.iter().position(|b| *b == b'\n')).map_or(text.len(), |length| at + length)
 }
 

@@ -7,7 +7,7 @@ use super::document::Document;
 use super::excerpt::hides;
 use super::expand::{Substitution, is_name};
 use super::report::{Report, quoted};
-use super::strings::string_end;
+use super::strings::{line_end, string_end};
 
 /// Reports every `$` of every file without a value, unless a finding already names its variable. Ignores a `$` in a
 /// comment, unless text after the comment is lost.
@@ -90,7 +90,7 @@ impl Comments {
         while let Some(byte) = text.get(at) {
             at = match byte {
                 b'#' => {
-                    let end = text[at..].iter().position(|b| *b == b'\n').map_or(text.len(), |length| at + length);
+                    let end = line_end(text, at);
                     found.push((at + 1, end));
                     end
                 }
