@@ -25,11 +25,12 @@ impl Consul {
         let Some(topic) = self.topic(call) else { return };
         // Consul's documentation of blocking queries: if the index decreases, the next query starts at 0.
         let (index, last) = (index.max(1), topic.index);
-        let (has_fallen, has_waited) = (goal == Goal::Watch && index < last, goal == Goal::Watch && topic.can_wait());
-        topic.is_doubtful &= goal == Goal::Read;
+        let is_watch = goal == Goal::Watch;
+        let (has_fallen, has_waited) = (is_watch && index < last, is_watch && topic.can_wait());
+        topic.is_doubtful &= !is_watch;
         topic.index = if has_fallen { 0 } else { index };
         let old = topic.listing.replace(new);
-        if goal == Goal::Watch {
+        if is_watch {
             out.push(Output::ResetBackoff);
         }
         if has_fallen {
