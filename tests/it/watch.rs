@@ -1,7 +1,7 @@
 //! Watches of a real etcd: no failure of etcd loses a change.
 
 use crate::support::{
-    Config, Etcd, Gateway, LIMIT, Proxy, Random, Silent, TempDir, config, free_port, remco, resource, wait_until,
+    Config, Etcd, Gateway, LIMIT, Proxy, Random, Remco, Silent, TempDir, config, free_port, remco, resource, wait_until,
 };
 
 const LIST: &str = "{% for kv in gets(\"/app/*\") %}\n{{ kv.Key }}={{ kv.Value }}\n{% endfor %}\n";
@@ -101,10 +101,9 @@ fn an_etcd_that_comes_late_is_waited_for() {
     program.stop();
 }
 
-/// What the watch would have told is gone after a compaction: everything is read again.
-#[test]
-fn a_compaction_while_etcd_was_away_loses_nothing() {
-    let mut etcd = Etcd::start();
+/// An etcd with two keys, and a remco whose watch is held at the revision of its first read.
+fn held_watch() -> (Etcd, Proxy, TempDir, Remco) {
+    let etcd = Etcd::start();
     etcd.put("/app/a", "1");
     etcd.put("/app/b", "1");
     let proxy = Proxy::start(etcd.client_port(), "/v3/watch");
@@ -112,8 +111,15 @@ fn a_compaction_while_etcd_was_away_loses_nothing() {
     dir.write("list.tmpl", LIST);
     listing(&proxy.url(), "out").watch().write(&dir);
     let program = remco(&dir).start();
-    // The watch is held at the revision of the first read, which is forgotten before etcd hears of it.
     wait_until("the watch is being opened", LIMIT, || proxy.holds_one());
+    (etcd, proxy, dir, program)
+}
+
+/// What the watch would have told is gone after a compaction: everything is read again.
+#[test]
+fn a_compaction_while_etcd_was_away_loses_nothing() {
+    // The revision of the watch is forgotten before etcd hears of it.
+    let (mut etcd, proxy, dir, program) = held_watch();
     etcd.put("/app/a", "2");
     etcd.delete("/app/b");
     etcd.put("/app/c", "3");
@@ -130,15 +136,7 @@ fn a_compaction_while_etcd_was_away_loses_nothing() {
 /// etcd 3.4.23 says neither that there was a deletion nor that it is forgotten, if it is the first wanted revision.
 #[test]
 fn a_deletion_that_is_compacted_before_the_watch_is_open_is_seen() {
-    let etcd = Etcd::start();
-    etcd.put("/app/a", "1");
-    etcd.put("/app/b", "1");
-    let proxy = Proxy::start(etcd.client_port(), "/v3/watch");
-    let dir = TempDir::new();
-    dir.write("list.tmpl", LIST);
-    listing(&proxy.url(), "out").watch().write(&dir);
-    let program = remco(&dir).start();
-    wait_until("the watch is being opened", LIMIT, || proxy.holds_one());
+    let (etcd, proxy, dir, program) = held_watch();
     etcd.delete("/app/b");
     etcd.gateway().compact();
     proxy.open();

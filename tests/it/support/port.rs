@@ -14,8 +14,8 @@ const COUNT: u32 = 20_000;
 pub fn free_port() -> u16 {
     static START: OnceLock<u32> = OnceLock::new();
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Processes begin at random places, so that two test runs at once rarely meet. Process ids would not do: in a
-    // namespace of its own every run has the same one.
+    // Processes begin at random places, so that two test runs at once rarely meet. Process ids would not do: in
+    // separate process namespaces all runs have the same id.
     let start =
         *START.get_or_init(|| u32::try_from(RandomState::new().hash_one(0) % u64::from(COUNT)).unwrap_or_default());
     for _ in 0..COUNT {
